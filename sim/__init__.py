@@ -1,0 +1,1 @@
+"""The offline half: model, snapshot readers, engine, explanations. Imports nothing of the live half."""

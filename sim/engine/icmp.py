@@ -1,0 +1,233 @@
+"""Packets that the kernel itself makes about another packet: ICMP errors, resets, redirects, TEE copies.
+
+They are routed like local output and walked to their end at once, as in the kernel, where they are sent from
+within the processing of their cause. Sources: net/ipv4/icmp.c, route.c, netfilter/nf_reject_ipv4.c, nf_dup_ipv4.c.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..model.addr import AF_INET, format_addr
+from ..model.packet import (
+    ICMP_ERRORS,
+    IPPROTO_ICMP,
+    IPPROTO_TCP,
+    PACKET_HOST,
+    TH_ACK,
+    TH_FIN,
+    TH_RST,
+    TH_SYN,
+    Sk,
+    Skb,
+)
+from ..model.result import Response
+from ..model.rule import NF_INET_PRE_ROUTING
+from . import conntrack, routing
+from .run import Ctx
+
+INADDR_DUMMY = 0xC0000008  # 192.0.0.8, RFC 7600: the sender has no address at all
+REDIRECT_NUMBER, REDIRECT_LOAD_S, REDIRECT_SILENCE_S = 9, 0.02, 20.48  # ip_rt_redirect_*
+ICMP_QUOTE = 576  # icmp_send() quotes at most what fits a minimal MTU
+
+
+def icmp_send(ctx: Ctx, skb: Skb, icmp_type: int, code: int, info: int = 0) -> None:
+    """__icmp_send(): tell the sender of ``skb``; silently nothing where RFC 1122 forbids an answer.
+
+    ``info``: mtu of type 3/4, gateway (address) of type 5.
+    """
+    if not _may_answer(skb):
+        return
+    out = Skb(AF_INET, IPPROTO_ICMP, _error_source(ctx, skb), skb.src)
+    out.icmp_type, out.icmp_code = icmp_type, code
+    if icmp_type == 5:
+        out.icmp_gateway = info
+    else:
+        out.icmp_mtu = info
+    out.tos = (skb.tos & 0x1E) | 0xC0
+    out.inner = _quoted(skb)
+    out.length = min(20 + 8 + skb.length, ICMP_QUOTE)
+    out.sk = Sk(has_file=False)
+    _send(ctx, skb, out, "icmp", attach=True)
+
+
+def _may_answer(skb: Skb) -> bool:
+    if skb.frag or skb.pkttype != PACKET_HOST or skb.rt is None:
+        return False
+    if skb.rt.kind in ("broadcast", "multicast"):
+        return False
+    return not (skb.proto == IPPROTO_ICMP and (skb.icmp_type in ICMP_ERRORS or skb.icmp_type > 18))
+
+
+def _error_source(ctx: Ctx, skb: Skb) -> int:
+    """The packet's own destination if that was local, else 0: chosen by the route back (or the inbound device)."""
+    if skb.rt.kind == "local":
+        return skb.dst
+    if ctx.indev and ctx.sysctl_int("net.ipv4.icmp_errors_use_inbound_ifaddr", 0):
+        return routing.select_source(ctx, ctx.indev, skb.src, 253) or 0
+    return 0
+
+
+def _quoted(skb: Skb) -> Skb:
+    inner = skb.copy()
+    inner.inner = None if skb.inner is None else skb.inner.copy()
+    inner.ct = inner.ctinfo = inner.rt = inner.sk = inner.template = inner.cause = None
+    return inner
+
+
+def _send(ctx: Ctx, cause: Skb, out: Skb, kind: str, attach: bool) -> None:
+    """Route and send a packet of the kernel's own, and record what became of it."""
+    if ctx.sysctl_int("net.ipv4.fwmark_reflect", 0):
+        out.mark = cause.mark
+    rt = routing.output(
+        ctx,
+        family=out.family,
+        dst=out.dst,
+        src=out.src,
+        mark=out.mark,
+        tos=out.tos,
+        proto=out.proto,
+        sport=_port(out.sport),
+        dport=_port(out.dport),
+    )
+    if rt.errno:
+        return
+    out.rt = rt
+    if not out.src:
+        out.src = rt.src or INADDR_DUMMY
+    out.ttl = ctx.sysctl_int("net.ipv4.ip_default_ttl", 64)
+    if attach:
+        conntrack.attach(ctx, out, cause)
+    emit(ctx, out, kind)
+
+
+def _port(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def emit(ctx: Ctx, out: Skb, kind: str) -> None:
+    """Walk a routed packet from this host's OUTPUT to its end, as a response of the main packet."""
+    from .walk import Local
+
+    run = ctx.run
+    out.cause = kind
+    steps = run.hop
+    first = len(run.responses)
+    fate, hops = run.aside(Local(ctx.host.name, out), note=kind)
+    run.hop = steps
+    if fate is None:
+        return
+    run.responses.insert(
+        first,
+        Response(
+            kind,
+            out.icmp_type if out.is_icmp else None,
+            out.icmp_code if out.is_icmp else None,
+            ctx.host.name,
+            fate.host if fate.outcome == "delivered" else format_addr(out.family, out.dst),
+            fate.outcome,
+            fate.skb.header(),
+            tuple(hops),
+            {"host": fate.host, "interface": fate.interface, "hook": fate.hook},
+            fate.reason,
+        ),
+    )
+
+
+def tcp_reset(ctx: Ctx, skb: Skb) -> None:
+    """nf_send_reset(): REJECT --reject-with tcp-reset. The RST carries the rejected packet's entry as RELATED."""
+    if skb.proto != IPPROTO_TCP or skb.tcp_flags & TH_RST or skb.frag:
+        return
+    if skb.rt is not None and skb.rt.kind in ("broadcast", "multicast"):
+        return
+    out = reset_of(skb)
+    if ctx.sysctl_int("net.ipv4.fwmark_reflect", 0):
+        out.mark = skb.mark
+    out.df = True
+    rt = routing.reroute(ctx, out)
+    if rt.errno:
+        return
+    out.rt = rt
+    out.ttl = ctx.sysctl_int("net.ipv4.ip_default_ttl", 64)
+    conntrack.attach(ctx, out, skb)
+    conntrack.set_closing(ctx, skb)
+    emit(ctx, out, "tcp_reset")
+
+
+def reset_of(skb: Skb) -> Skb:
+    """The RST that answers a segment (RFC 9293 3.10.7.1)."""
+    out = Skb(skb.family, IPPROTO_TCP, skb.dst, skb.src)
+    out.sport, out.dport, out.length, out.window = skb.dport, skb.sport, 40, 0
+    if skb.tcp_flags & TH_ACK:
+        out.tcp_flags, out.tcp_seq = TH_RST, skb.tcp_ack
+    else:
+        counted = bool(skb.tcp_flags & TH_SYN) + bool(skb.tcp_flags & TH_FIN) + payload_length(skb)
+        out.tcp_flags, out.tcp_ack = TH_RST | TH_ACK, (skb.tcp_seq + counted) & 0xFFFFFFFF
+    return out
+
+
+def payload_length(skb: Skb) -> int:
+    """Bytes after the TCP header."""
+    if skb.tcp_options is not None:
+        options = (len(skb.tcp_options) + 3) // 4 * 4
+    else:
+        options = 4 if skb.mss is not None else 0
+    return max(0, skb.length - 20 - len(skb.ip_options) - 20 - options)
+
+
+def no_listener(ctx: Ctx, skb: Skb, kind: str) -> None:
+    """Nobody listens: the stack's own reset (tcp_v4_send_reset), port or protocol unreachable."""
+    if kind == "no_protocol":
+        icmp_send(ctx, skb, 3, 2)
+    elif skb.proto == IPPROTO_TCP:
+        if skb.tcp_flags & TH_RST:
+            return
+        out = reset_of(skb)
+        out.tos, out.df = skb.tos & 0xFC, True
+        out.sk = Sk(has_file=False)
+        _send(ctx, skb, out, "tcp_reset", attach=False)
+    elif skb.has_ports:
+        icmp_send(ctx, skb, 3, 3)
+
+
+def send_redirect(ctx: Ctx, skb: Skb) -> None:
+    """ip_rt_send_redirect(): tell an on-link sender of the better nexthop, at most 9 times, ever more slowly."""
+    gateway = skb.rt.gateway if skb.rt.gateway is not None else skb.dst
+    key = ("redirect", skb.src)
+    last, tokens, count = ctx.hs.match_state.get(key, (None, 0, 0))
+    if last is not None and ctx.now > last + REDIRECT_SILENCE_S:
+        last, tokens, count = None, 0, 0
+    if count >= REDIRECT_NUMBER:
+        ctx.hs.match_state[key] = (ctx.now, tokens, count)
+        return
+    if tokens and last is not None and ctx.now <= last + REDIRECT_LOAD_S * 2**count:
+        return
+    ctx.hs.match_state[key] = (ctx.now, tokens + 1, count + 1)
+    icmp_send(ctx, skb, 5, 1, gateway)
+
+
+def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
+    """nf_dup_ipv4(): an untracked copy to ``gateway``, through OUTPUT; the original goes on."""
+    from ..model.conntrack import IP_CT_UNTRACKED
+
+    copy = skb.copy()
+    copy.ct, copy.ctinfo, copy.template, copy.sk = None, IP_CT_UNTRACKED, None, skb.sk
+    if ctx.hook in (NF_INET_PRE_ROUTING, 1):
+        copy.ttl -= 1
+    rt = routing.output(ctx, family=skb.family, dst=gateway, oif=oif, tos=skb.tos)
+    if rt.errno:
+        return
+    # The copy keeps its own destination but goes to the gateway's neighbour.
+    from dataclasses import replace
+
+    copy.rt = replace(rt, gateway=gateway if rt.kind == "unicast" else rt.gateway, gateway_family=skb.family)
+    emit_copy(ctx, copy)
+
+
+def emit_copy(ctx: Ctx, copy: Skb) -> None:
+    """Walk a TEE copy; it shows up under ``copies``, not as a response."""
+    from .walk import Local
+
+    hop = ctx.run.hop
+    ctx.run.aside(Local(ctx.host.name, copy))
+    ctx.run.hop = hop

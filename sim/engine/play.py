@@ -1,0 +1,220 @@
+"""One packet put into the world: where it starts, every world it can end in, and its natural answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..model.addr import format_addr
+from ..model.packet import (
+    ICMP_ADDRESS,
+    ICMP_ADDRESSREPLY,
+    ICMP_ECHO,
+    ICMP_ECHOREPLY,
+    ICMP_INFO_REPLY,
+    ICMP_INFO_REQUEST,
+    ICMP_TIMESTAMP,
+    ICMP_TIMESTAMPREPLY,
+    IPPROTO_TCP,
+    TH_ACK,
+    TH_FIN,
+    TH_RST,
+    TH_SYN,
+    Sk,
+    Skb,
+)
+from ..model.result import Hop, Leaf, Reason
+from ..model.rule import NF_INET_LOCAL_OUT
+from ..model.state import WorldState
+from ..model.world import World
+from . import routing
+from .host import EMSGSIZE, Fate, Transfer, new_ctx
+from .icmp import payload_length
+from .run import MAX_LEAVES, Run, explore
+from .walk import Local, follow, leaf_of
+
+REPLY_ISN = 0x40000000  # sequence number that natural SYN,ACKs start with
+ICMP_ANSWER = {
+    ICMP_ECHO: ICMP_ECHOREPLY,
+    ICMP_TIMESTAMP: ICMP_TIMESTAMPREPLY,
+    ICMP_INFO_REQUEST: ICMP_INFO_REPLY,
+    ICMP_ADDRESS: ICMP_ADDRESSREPLY,
+}
+
+
+class Injection(NamedTuple):
+    """A packet put into ``host``: received by ``in_dev``, or (None) sent by a local process.
+
+    ``skb.src`` 0 with ``in_dev`` None lets routing choose the source. ``at``: seconds since the first packet.
+    ``oif``: device that the sending socket is bound to.
+    """
+
+    host: str
+    in_dev: str | None
+    skb: Skb
+    at: float = 0.0
+    oif: str | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """All worlds that one packet can lead to. ``complete``: none was left out for want of room."""
+
+    leaves: list[Leaf]
+    complete: bool = True
+    injection: Injection | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def groups(self) -> list[list[Leaf]]:
+        """Leaves that an observer cannot tell apart, likeliest group first."""
+        found: dict[Any, list[Leaf]] = {}
+        for leaf in self.leaves:
+            found.setdefault(leaf.signature(), []).append(leaf)
+        return sorted(found.values(), key=lambda g: -sum(leaf.probability or 0 for leaf in g))
+
+    @property
+    def main(self) -> Leaf:
+        """The likeliest leaf."""
+        return self.groups()[0][0]
+
+
+def play(world: World, start: WorldState | None, question: Injection, verbose: bool = False,
+         max_leaves: int = MAX_LEAVES) -> Answer:  # fmt: skip
+    """Put a packet into the world as it stands (``start``; None: as in the snapshot) and follow it everywhere."""
+    state = WorldState(world) if start is None else start
+    state.now = max(state.now, question.at)
+    leaves, complete = explore(state, lambda run: _once(run, question), verbose, max_leaves)
+    return Answer(leaves, complete, question)
+
+
+def _once(run: Run, question: Injection) -> Leaf:
+    skb = question.skb.copy()
+    run.follow = follow
+    if question.in_dev is not None:
+        return leaf_of(run, follow(run, Transfer(question.host, question.in_dev, skb)))
+    started = start_local(run, question, skb)
+    if isinstance(started, Fate):
+        return leaf_of(run, started)
+    return leaf_of(run, follow(run, started))
+
+
+def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
+    """Route a local send (ip_route_output_flow): source chosen, or the errno of a packet that never was."""
+    ctx = new_ctx(run, question.host)
+    ctx.hook = NF_INET_LOCAL_OUT
+    if skb.sk is None:
+        skb.sk = Sk(uid=skb.uid, mark=skb.mark)
+    oif = question.oif or skb.sk.bound_dev
+    rt = routing.output(
+        ctx,
+        family=skb.family,
+        dst=skb.dst,
+        src=skb.src,
+        oif=oif,
+        mark=skb.mark,
+        tos=skb.tos,
+        uid=skb.sk.uid,
+        proto=skb.proto,
+        sport=skb.sport if skb.has_ports else 0,  # type: ignore[arg-type]
+        dport=skb.dport if skb.has_ports else 0,  # type: ignore[arg-type]
+        transparent=skb.sk.transparent,
+    )
+    if rt.errno:
+        return _never_sent(run, question, skb, rt.reason or Reason("no_route", rt.text, rt.where), rt.errno)
+    if not skb.src:
+        skb.src = rt.src
+    skb.rt = rt
+    if rt.mtu and skb.length > rt.mtu and skb.df and skb.proto != IPPROTO_TCP:
+        text = f"{skb.length} bytes with DF are more than the mtu {rt.mtu} of {rt.dev}"
+        return _never_sent(run, question, skb, Reason("send_failed", text, rt.where), EMSGSIZE)
+    return Local(question.host, skb)
+
+
+def _never_sent(run: Run, question: Injection, skb: Skb, reason: Reason, errno: int) -> Fate:
+    run.hop = Hop(question.host, None, before=skb.header(), after=skb.header())
+    run.hops.append(run.hop)
+    return Fate("never_sent", question.host, None, None, reason, skb, errno)
+
+
+# ------------------------------------------------------------------------------------ the natural answer
+
+
+def natural_reply(world: World, leaf: Leaf) -> Injection | None:
+    """What comes back by itself: SYN → SYN,ACK, echo → reply, UDP → UDP; None where nothing does.
+
+    A packet that left the known world is answered from the edge it left by; a delivered one by its receiver.
+    """
+    if leaf.arrival is None or leaf.outcome not in ("delivered", "left"):
+        return None
+    host, skb, found, iface = leaf.arrival
+    if leaf.outcome == "delivered" and (found is None or found.kind == "no_listener" or found.kind == "no_protocol"):
+        return None
+    out = turned_round(skb)
+    if out is None:
+        return None
+    if leaf.outcome == "left":
+        return Injection(host, iface, out)
+    socket = getattr(found, "socket", None)
+    kernel_made = out.is_icmp
+    out.sk = Sk(uid=getattr(socket, "uid", 0) or 0, has_file=not kernel_made, transparent=True)
+    out.tos = skb.tos if kernel_made else 0
+    if kernel_made and _reflects(world, host):
+        out.mark = skb.mark
+    return Injection(host, None, out)
+
+
+def _reflects(world: World, host: str) -> bool:
+    setting = world.hosts[host].sysctl.get("net.ipv4.fwmark_reflect")
+    return setting is not None and setting.value.strip() == "1"
+
+
+def turned_round(skb: Skb) -> Skb | None:
+    """The packet that answers ``skb``, with the tuple turned round; None for what is never answered."""
+    out = Skb(skb.family, skb.proto, skb.dst, skb.src)
+    out.length = 20
+    if skb.is_icmp:
+        answer = ICMP_ANSWER.get(skb.icmp_type)
+        if answer is None or skb.inner is not None:
+            return None
+        out.icmp_type, out.icmp_id, out.icmp_seq, out.length = answer, skb.icmp_id, skb.icmp_seq, skb.length
+        out.payload = skb.payload
+        return out
+    if skb.proto == IPPROTO_TCP:
+        return _tcp_answer(skb, out)
+    if skb.has_ports:
+        out.sport, out.dport = skb.dport, skb.sport
+        out.length = skb.length
+        return out
+    out.length = skb.length
+    return out
+
+
+def _tcp_answer(skb: Skb, out: Skb) -> Skb | None:
+    flags = skb.tcp_flags
+    if flags & TH_RST:
+        return None
+    out.sport, out.dport, out.length = skb.dport, skb.sport, 40
+    out.df = True
+    taken = payload_length(skb) + bool(flags & TH_SYN) + bool(flags & TH_FIN)
+    out.tcp_ack = (skb.tcp_seq + taken) & 0xFFFFFFFF
+    out.tcp_seq = skb.tcp_ack if flags & TH_ACK else REPLY_ISN
+    if flags & TH_SYN and not flags & TH_ACK:
+        out.tcp_flags, out.mss = TH_SYN | TH_ACK, skb.mss
+        out.length = 44 if skb.mss is not None else 40
+    elif flags & TH_FIN:
+        out.tcp_flags = TH_FIN | TH_ACK
+    elif taken or flags & TH_SYN:
+        out.tcp_flags = TH_ACK
+    else:
+        return None  # a bare ACK is not answered
+    return out
+
+
+def describe_end(leaf: Leaf) -> str:
+    """A short line for notes: what the packet looked like at its end."""
+    skb = leaf.arrival[1]
+    return f"{format_addr(skb.family, skb.src)} → {format_addr(skb.family, skb.dst)}"
+
+
+Play = Callable[[World, WorldState | None, Injection], Answer]

@@ -1,0 +1,1 @@
+"""From recorded facts to an answer: reasons, diagnosis, what-if, fixes."""

@@ -1,0 +1,1 @@
+"""Criteria: one module per match, named as ``-m`` names it (``set`` lives in ``set_``)."""

@@ -1,0 +1,1 @@
+"""From an answer to text or JSON; decides nothing."""

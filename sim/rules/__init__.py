@@ -1,0 +1,1 @@
+"""How rules are written: option grammars, registries of matches and targets, printing back."""

@@ -1,0 +1,1 @@
+"""Reading snapshots: one module per kind of dump, every one turning text into model objects."""

@@ -1,0 +1,1 @@
+"""Actions: one module per target, named as ``-j`` names it in lower case (``SET`` lives in ``set_``)."""
