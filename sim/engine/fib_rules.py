@@ -1,4 +1,4 @@
-"""Policy rules: which table a flow is looked up in (net/core/fib_rules.c, net/ipv4/fib_rules.c, net/ipv6/fib6_rules.c)."""
+"""Policy rules: which table a flow is looked up in (fib_rules.c of net/core, net/ipv4 and net/ipv6)."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _is_default(rules: tuple[FibRule, ...], family: int) -> bool:
 def matches_all(rule: FibRule) -> bool:
     """Whether a rule has no selector and no suppressor at all."""
     return (
-        not (rule.invert or rule.src and rule.src.plen or rule.dst and rule.dst.plen or rule.iif or rule.oif)
-        and not (rule.fwmark or rule.tos or rule.dscp is not None or rule.uid_range or rule.ipproto)
+        not (rule.invert or (rule.src and rule.src.plen) or (rule.dst and rule.dst.plen) or rule.iif or rule.oif)
+        and not (rule.fwmark is not None or rule.tos or rule.dscp is not None or rule.uid_range or rule.ipproto)
         and not (rule.sport or rule.dport or rule.l3mdev or rule.tun_id)
         and rule.suppress_prefixlen is None
         and rule.suppress_ifgroup is None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ..model.addr import AF_INET, BITS
 from ..model.drawn import Number
-from ..model.route import RT_TABLE_LOCAL, Nexthop, Route
+from ..model.route import Nexthop, Route
 from ..model.world import Host
 from .run import Ctx
 
@@ -88,7 +88,7 @@ class Index:
         for level in by_length.values():
             for group in level.values():
                 if len(group) > 1:
-                    group.sort(key=lambda r: (-r.table if r.table >= RT_TABLE_LOCAL - 1 else 0, -r.tos, r.metric))
+                    group.sort(key=lambda r: (-r.table, -r.tos, r.metric))
         self.by_length = [(self.bits - plen, by_length[plen]) for plen in sorted(by_length, reverse=True)]
         self.defaults = len(by_length.get(0, {}).get(0, ()))
 

@@ -25,8 +25,8 @@ from ..model.result import Hop, Reason
 from ..model.rule import ACCEPT, DROP, HOOK_NAME, QUEUE, STOLEN, V_ACCEPT, BaseHook, ForeignChain, Verdict
 from ..model.world import Port
 from . import conntrack, icmp, nat, neigh, routing, sockets
-from .chain import run_base_chain, snapshot_fields
 from .chain import diff as diff_fields
+from .chain import run_base_chain, snapshot_fields
 from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
 from .run import Ctx, Option, Run
 
@@ -259,7 +259,10 @@ def _routing_refused(ctx: Ctx, skb: Skb) -> Fate:
     reason = rt.reason or Reason("no_route", "no route", rt.where)
     if rt.icmp is None:
         return Fate("dropped", ctx.host.name, ctx.indev, None, reason, skb)
-    icmp.icmp_send(ctx, skb, *rt.icmp)
+    if icmp.error_allowed(ctx, skb.src):
+        icmp.icmp_send(ctx, skb, *rt.icmp)
+    else:
+        ctx.step("icmp", hook=None, note="no ICMP error is sent: rate limit of errors about routes")
     return Fate("unreachable", ctx.host.name, ctx.indev, None, reason, skb)
 
 
@@ -309,7 +312,9 @@ def _forward(base: Ctx, skb: Skb, dev: str) -> End:
     pre = base.at(PRE, dev, None)
     name = base.host.name
     if skb.pkttype != PACKET_HOST:
-        reason = Reason("dropped_not_for_us", f"{name} forwards no packet that came as a layer-2 broadcast or multicast")
+        reason = Reason(
+            "dropped_not_for_us", f"{name} forwards no packet that came as a layer-2 broadcast or multicast"
+        )
         return _close(pre, skb, Fate("dropped", name, dev, None, reason, skb))
     if skb.ttl <= 1:
         icmp.icmp_send(pre, skb, 11, 0)
@@ -318,7 +323,9 @@ def _forward(base: Ctx, skb: Skb, dev: str) -> End:
     if skb.df and rt.mtu and skb.length > rt.mtu:
         icmp.icmp_send(pre, skb, 3, 4, rt.mtu)
         text = f"{skb.length} bytes with DF do not fit through {rt.dev} of {name} (mtu {rt.mtu})"
-        return _close(pre, skb, Fate("unreachable", name, dev, None, Reason("fragmentation_needed", text, rt.where), skb))
+        return _close(
+            pre, skb, Fate("unreachable", name, dev, None, Reason("fragmentation_needed", text, rt.where), skb)
+        )
     before = snapshot_fields(skb)
     skb.ttl -= 1
     pre.step("forward", hook=None, changes=diff_fields(before, skb), note="forwarded: ttl decremented")
@@ -391,7 +398,9 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
         return _close(ctx, skb, Transfer(name, rt.dev, _looped(skb)))
     if rt.mtu and skb.length > rt.mtu:
         if local and skb.df:
-            reason = Reason("fragmentation_needed", f"{skb.length} bytes with DF do not fit through {rt.dev} (mtu {rt.mtu})")
+            reason = Reason(
+                "fragmentation_needed", f"{skb.length} bytes with DF do not fit through {rt.dev} (mtu {rt.mtu})"
+            )
             return _close(ctx, skb, Fate("dropped", name, rt.dev, "POSTROUTING", reason, skb, EMSGSIZE))
         ctx.step("fragmentation", hook=None, note=f"leaves in fragments: {skb.length} bytes, mtu {rt.mtu}")
     nexthop = skb.dst if rt.gateway is None else rt.gateway

@@ -6,7 +6,7 @@ within the processing of their cause. Sources: net/ipv4/icmp.c, route.c, netfilt
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..model.addr import AF_INET, format_addr
 from ..model.packet import (
@@ -27,8 +27,54 @@ from . import conntrack, routing
 from .run import Ctx
 
 INADDR_DUMMY = 0xC0000008  # 192.0.0.8, RFC 7600: the sender has no address at all
-REDIRECT_NUMBER, REDIRECT_LOAD_S, REDIRECT_SILENCE_S = 9, 0.02, 20.48  # ip_rt_redirect_*
+HZ = 250  # ticks a second of distribution kernels; rate limits count in them
+REDIRECT_NUMBER, REDIRECT_LOAD = 9, HZ // 50  # ip_rt_redirect_number, ip_rt_redirect_load
+REDIRECT_SILENCE = REDIRECT_LOAD << (REDIRECT_NUMBER + 1)
+ERROR_COST, ERROR_BURST = HZ, 5 * HZ  # ip_rt_error_cost, ip_rt_error_burst
+XRLIM_BURST_FACTOR = 6
 ICMP_QUOTE = 576  # icmp_send() quotes at most what fits a minimal MTU
+
+
+class Peer(NamedTuple):
+    """struct inet_peer: what a host remembers of another about rate limits. Times in ticks."""
+
+    tokens: int
+    last: int
+    redirects: int
+
+
+def _peer(ctx: Ctx, addr: int) -> tuple[Peer, int]:
+    """The peer as inet_getpeer() makes it (60 s old), and the time now in ticks."""
+    now = int(ctx.now * HZ)
+    peer = ctx.hs.match_state.get(("peer", addr)) or Peer(0, now - 60 * HZ, 0)
+    return peer, now
+
+
+def _remember(ctx: Ctx, addr: int, peer: Peer) -> None:
+    ctx.hs.match_state["peer", addr] = peer
+
+
+def error_allowed(ctx: Ctx, addr: int) -> bool:
+    """ip_error(): errors about routes come out of a bucket of five seconds, one second each."""
+    peer, now = _peer(ctx, addr)
+    tokens = min(peer.tokens + now - peer.last, ERROR_BURST)
+    allowed = tokens >= ERROR_COST
+    _remember(ctx, addr, peer._replace(tokens=tokens - ERROR_COST if allowed else tokens, last=now))
+    return allowed
+
+
+def _rate_allowed(ctx: Ctx, icmp_type: int, code: int, rt: Any, addr: int) -> bool:
+    """icmpv4_xrlim_allow(): the same bucket, by icmp_ratelimit, for the types of icmp_ratemask."""
+    mask = ctx.sysctl_int("net.ipv4.icmp_ratemask", 6168)
+    link = ctx.host.links.get(rt.dev)
+    if (icmp_type, code) == (3, 4) or not mask >> icmp_type & 1 or (link is not None and link.loopback):
+        return True
+    cost = ctx.sysctl_int("net.ipv4.icmp_ratelimit", 1000) * HZ // 1000
+    peer, now = _peer(ctx, addr)
+    tokens = min(peer.tokens + now - peer.last, XRLIM_BURST_FACTOR * cost)
+    allowed = tokens >= cost
+    _remember(ctx, addr, peer._replace(tokens=tokens - cost if allowed else tokens, last=now))
+    return allowed
 
 
 def icmp_send(ctx: Ctx, skb: Skb, icmp_type: int, code: int, info: int = 0) -> None:
@@ -91,6 +137,11 @@ def _send(ctx: Ctx, cause: Skb, out: Skb, kind: str, attach: bool) -> None:
         dport=_port(out.dport),
     )
     if rt.errno:
+        return
+    if attach and not _rate_allowed(ctx, out.icmp_type, out.icmp_code, rt, out.dst):
+        ctx.step(
+            "icmp", hook=None, note=f"no ICMP error is sent: rate limit towards {format_addr(out.family, out.dst)}"
+        )
         return
     out.rt = rt
     if not out.src:
@@ -193,17 +244,18 @@ def no_listener(ctx: Ctx, skb: Skb, kind: str) -> None:
 def send_redirect(ctx: Ctx, skb: Skb) -> None:
     """ip_rt_send_redirect(): tell an on-link sender of the better nexthop, at most 9 times, ever more slowly."""
     gateway = skb.rt.gateway if skb.rt.gateway is not None else skb.dst
-    key = ("redirect", skb.src)
-    last, tokens, count = ctx.hs.match_state.get(key, (None, 0, 0))
-    if last is not None and ctx.now > last + REDIRECT_SILENCE_S:
-        last, tokens, count = None, 0, 0
-    if count >= REDIRECT_NUMBER:
-        ctx.hs.match_state[key] = (ctx.now, tokens, count)
+    addr = skb.src
+    peer, now = _peer(ctx, addr)
+    if now > peer.last + REDIRECT_SILENCE:
+        peer = peer._replace(tokens=0, redirects=0)
+    if peer.redirects >= REDIRECT_NUMBER:
+        _remember(ctx, addr, peer._replace(last=now))
         return
-    if tokens and last is not None and ctx.now <= last + REDIRECT_LOAD_S * 2**count:
+    _remember(ctx, addr, peer)
+    if peer.redirects and now <= peer.last + (REDIRECT_LOAD << peer.redirects):
         return
-    ctx.hs.match_state[key] = (ctx.now, tokens + 1, count + 1)
     icmp_send(ctx, skb, 5, 1, gateway)
+    _remember(ctx, addr, _peer(ctx, addr)[0]._replace(last=now, redirects=peer.redirects + 1))
 
 
 def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:

@@ -134,7 +134,7 @@ class Ctx:
     ``slot``: key of the state of the match or target being evaluated: (RuleId, position from 0; target = -1).
     """
 
-    __slots__ = ("host", "hook", "hs", "indev", "outdev", "rule", "run", "slot", "table", "ws")
+    __slots__ = ("hook", "host", "hs", "indev", "outdev", "rule", "run", "slot", "table", "ws")
 
     def __init__(self, run: Run, host: Host, hs: HostState, hook: int = 0, indev: str | None = None,
                  outdev: str | None = None) -> None:  # fmt: skip
@@ -214,7 +214,7 @@ class Ctx:
         if not inside.size or inside.size == domain.size:
             return bool(inside.size)
         outside = domain.without(low, high)
-        p = inside.size / domain.size if domain.uniform else None
+        p = inside.mass / domain.mass if domain.uniform else None
         chosen: Domain = self.run.choose(
             f"{value!r} in {low}-{high}",
             (
@@ -255,7 +255,9 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
             complete = complete and whole
             if {leaf.signature() for leaf in flipped} == base:
                 continue
-            reason = Reason("missing_input", f"{assumption.text}; with {other} the outcome differs", Where(assumption.file))
+            reason = Reason(
+                "missing_input", f"{assumption.text}; with {other} the outcome differs", Where(assumption.file)
+            )
             for leaf in leaves:
                 if reason not in leaf.unknowns:
                     leaf.unknowns.append(reason)

@@ -386,7 +386,12 @@ def same_state(a: WorldState, b: WorldState) -> bool:
         right = b._hosts[name]
         if left.ct.entries != right.ct.entries or left.match_state != right.match_state:
             return False
-        if (left.sets, left.exceptions, left.neigh, left.misc) != (right.sets, right.exceptions, right.neigh, right.misc):
+        if (left.sets, left.exceptions, left.neigh, left.misc) != (
+            right.sets,
+            right.exceptions,
+            right.neigh,
+            right.misc,
+        ):
             return False
     return True
 
@@ -430,5 +435,3 @@ def _agrees(leaf: Leaf, observed: dict[str, Any]) -> bool:
             elif have != value:
                 return False
     return True
-
-

@@ -20,7 +20,15 @@ IP_CT_ESTABLISHED_REPLY = 3
 IP_CT_RELATED_REPLY = 4
 IP_CT_UNTRACKED = 7
 
-CTINFO_NAME = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED", 4: "RELATED", 7: "UNTRACKED", None: "INVALID"}
+CTINFO_NAME = {
+    0: "ESTABLISHED",
+    1: "RELATED",
+    2: "NEW",
+    3: "ESTABLISHED",
+    4: "RELATED",
+    7: "UNTRACKED",
+    None: "INVALID",
+}
 
 # enum ip_conntrack_status, same header
 IPS_EXPECTED = 1 << 0
@@ -35,6 +43,7 @@ IPS_DST_NAT_DONE = 1 << 8
 IPS_DYING = 1 << 9
 IPS_FIXED_TIMEOUT = 1 << 10
 IPS_TEMPLATE = 1 << 11
+IPS_NAT_CLASH = 1 << 12
 IPS_HELPER = 1 << 13
 IPS_NAT_MASK = IPS_SRC_NAT | IPS_DST_NAT
 
@@ -117,7 +126,7 @@ class ConntrackTable:
     ``order`` of dicts is insertion order, which is what "most recently added" questions need.
     """
 
-    __slots__ = ("by_source", "by_tuple", "drawn", "entries", "expectations", "next_id")
+    __slots__ = ("by_source", "by_tuple", "drawn", "entries", "expectations", "leftover", "next_id")
 
     def __init__(self) -> None:
         self.entries: dict[int, Conn] = {}
@@ -126,6 +135,8 @@ class ConntrackTable:
         self.by_source: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self.drawn: tuple[int, ...] = ()  # ids of confirmed entries with a drawn port
         self.expectations: tuple[Any, ...] = ()
+        # ids that only packets on their way may still refer to: created and not confirmed, or killed
+        self.leftover: tuple[int, ...] = ()
         self.next_id = 1
 
     def fork(self) -> ConntrackTable:
@@ -135,6 +146,7 @@ class ConntrackTable:
         twin.by_source = self.by_source.copy()
         twin.drawn = self.drawn
         twin.expectations = self.expectations
+        twin.leftover = self.leftover
         twin.next_id = self.next_id
         return twin
 
@@ -146,6 +158,7 @@ class ConntrackTable:
         conn = Conn(self.next_id, tuples, **fields)
         self.next_id += 1
         self.entries[conn.conn_id] = conn
+        self.leftover += (conn.conn_id,)
         return conn
 
     def update(self, conn: Conn, **changes: Any) -> Conn:
@@ -179,8 +192,26 @@ class ConntrackTable:
         if conn.conn_id in self.drawn:
             self.drawn = tuple(i for i in self.drawn if i != conn.conn_id)
 
+    def bury(self, conn: Conn) -> None:
+        """Take a killed entry out of all indexes; packets that carry it still find it until ``sweep``."""
+        self.remove(conn)
+        self.entries[conn.conn_id] = conn.with_(status=conn.status | IPS_DYING)
+        self.leftover += (conn.conn_id,)
+
+    def sweep(self) -> None:
+        """Forget what no packet carries any more: dead entries and those that were never confirmed."""
+        for conn_id in self.leftover:
+            conn = self.entries.get(conn_id)
+            if conn is None:
+                continue
+            if conn.status & IPS_DYING:
+                del self.entries[conn_id]
+            elif not conn.status & IPS_CONFIRMED:
+                self.remove(conn)
+        self.leftover = ()
+
     def confirmed(self) -> Iterator[Conn]:
-        return (c for c in self.entries.values() if c.status & IPS_CONFIRMED)
+        return (c for c in self.entries.values() if c.status & IPS_CONFIRMED and not c.status & IPS_DYING)
 
 
 @dataclass(frozen=True, slots=True)

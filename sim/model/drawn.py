@@ -24,10 +24,14 @@ Number = int | Drawn
 
 
 class Domain(NamedTuple):
-    """Candidates of a draw: inclusive, sorted, disjoint ranges. ``uniform``: each is equally likely."""
+    """Candidates of a draw: inclusive, sorted, disjoint ranges. ``uniform``: their probabilities are known.
+
+    ``weights``: (low, high, weight of each number) for every candidate, or empty where all are equally likely.
+    """
 
     ranges: tuple[tuple[int, int], ...]
     uniform: bool = True
+    weights: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
     def of(cls, low: int, high: int, except_: frozenset[int] | set[int] = frozenset(), uniform: bool = True) -> Domain:
@@ -49,7 +53,10 @@ class Domain(NamedTuple):
     def clip(self, low: int, high: int) -> Domain:
         """The candidates within [low, high]."""
         kept = ((max(lo, low), min(hi, high)) for lo, hi in self.ranges)
-        return Domain(tuple((lo, hi) for lo, hi in kept if lo <= hi), self.uniform)
+        weights = ((max(lo, low), min(hi, high), w) for lo, hi, w in self.weights)
+        return Domain(
+            tuple((lo, hi) for lo, hi in kept if lo <= hi), self.uniform, tuple(w for w in weights if w[0] <= w[1])
+        )
 
     def without(self, low: int, high: int) -> Domain:
         """The candidates outside [low, high]."""
@@ -59,7 +66,20 @@ class Domain(NamedTuple):
                 out.append((lo, min(hi, low - 1)))
             if hi > high:
                 out.append((max(lo, high + 1), hi))
-        return Domain(tuple(out), self.uniform)
+        weights: list[tuple[int, int, int]] = []
+        for lo, hi, weight in self.weights:
+            if lo < low:
+                weights.append((lo, min(hi, low - 1), weight))
+            if hi > high:
+                weights.append((max(lo, high + 1), hi, weight))
+        return Domain(tuple(out), self.uniform, tuple(weights))
+
+    @property
+    def mass(self) -> int:
+        """The candidates' weights added up: probabilities are ratios of it."""
+        if not self.weights:
+            return self.size
+        return sum((hi - lo + 1) * weight for lo, hi, weight in self.weights)
 
     def holds(self, value: int) -> bool:
         return any(lo <= value <= hi for lo, hi in self.ranges)

@@ -83,7 +83,10 @@ _targets: dict[str, Info] = {}
 
 # Which module defines a name where that is not simply the name in lower case.
 MATCH_MODULE: dict[str, str] = {"icmp6": "icmp", "icmpv6": "icmp", "ipv6-icmp": "icmp", "hl": "ttl", "2": "", "set": "set_"}
-TARGET_MODULE: dict[str, str] = {"HL": "ttl", "SET": "set_"}
+TARGET_MODULE: dict[str, str] = {
+    "ACCEPT": "standard", "DROP": "standard", "RETURN": "standard", "QUEUE": "nfqueue", "NOTRACK": "ct", "HL": "ttl",
+    "SET": "set_",
+}  # fmt: skip
 
 T = TypeVar("T")
 
