@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from .errors import FlowError, InputError
@@ -96,12 +97,10 @@ class Question:
         words = [f"{p['proto']} {src}{_end(p['dst'], p.get('dport'))}"]
         words += ["in", self.in_dev] if self.in_dev else []
         words += ["at", self.host]
-        names = {"type": "type", "code": "code", "icmp_id": "id", "uid": "uid", "gid": "gid", "mark": "mark", "tos": "tos",
-                 "ttl": "ttl", "len": "len", "flags": "flags", "spi": "spi"}  # fmt: skip
-        dull = {"type": (8, 128), "icmp_id": (PING_ID,), "flags": ("S",)}
-        for key, name in names.items():
+        dull = {"type": (8, 128), "code": (0,), "icmp_id": (PING_ID,), "flags": ("S",)}
+        for key in ("type", "code", "icmp_id", "uid", "gid", "mark", "tos", "ttl", "len", "flags", "spi"):
             if p.get(key) is not None and p[key] not in dull.get(key, ()):
-                words += [name, str(p[key])]
+                words += [key.removeprefix("icmp_"), str(p[key])]
         return " ".join(words)
 
     def to_json(self) -> dict[str, Any]:
@@ -172,14 +171,35 @@ def _plain(text: str, word: Word) -> str:
 
 
 _READERS: dict[str, Callable[[str, Word], Any]] = {
-    "in": _plain, "at": _plain, "uid": _plain, "gid": _plain, "cgroup": _plain, "mark": _count(0, 2**32 - 1), "tos": tos_value,
-    "dscp": dscp_value, "ttl": _count(0, 255), "len": _count(20, 65535), "flags": tcp_flags, "type": icmp_type,
-    "code": _count(0, 255), "id": _count(0, 65535), "seq": _count(0, 2**32 - 1), "spi": _count(0, 2**32 - 1),
-    "mac": mac_value, "time": time_value, "proto": _count(0, 255), "sport": lambda t, w: port_of(t, w)[0],
-    "dport": lambda t, w: port_of(t, w)[0], "window": _count(0, 65535), "mss": _count(0, 65535), "ack": _count(0, 2**32 - 1),
+    "in": _plain,
+    "at": _plain,
+    "uid": _plain,
+    "gid": _plain,
+    "cgroup": _plain,
+    "mark": _count(0, 2**32 - 1),
+    "tos": tos_value,
+    "dscp": dscp_value,
+    "ttl": _count(0, 255),
+    "len": _count(20, 65535),
+    "flags": tcp_flags,
+    "type": icmp_type,
+    "code": _count(0, 255),
+    "id": _count(0, 65535),
+    "seq": _count(0, 2**32 - 1),
+    "ack": _count(0, 2**32 - 1),
+    "window": _count(0, 65535),
+    "mss": _count(0, 65535),
+    "spi": _count(0, 2**32 - 1),
+    "mac": mac_value,
+    "time": time_value,
+    "proto": _count(0, 255),
+    "sport": lambda text, word: port_of(text, word)[0],
+    "dport": lambda text, word: port_of(text, word)[0],
+}
+_ALIAS = {
+    "iif": "in", "dev": "in", "host": "at", "on": "at", "user": "uid", "group": "gid", "port": "dport", "length": "len",
+    "hl": "ttl", "fwmark": "mark", "dsfield": "tos",
 }  # fmt: skip
-_ALIAS = {"iif": "in", "user": "uid", "group": "gid", "host": "at", "port": "dport", "length": "len", "hl": "ttl", "dev": "in",
-          "fwmark": "mark", "on": "at", "dsfield": "tos"}  # fmt: skip
 
 
 def _read(text: str, world: World) -> Draft:
@@ -195,7 +215,7 @@ def _read(text: str, world: World) -> Draft:
         position += 1
         lower = word.text.lower()
         key = _ALIAS.get(lower, lower)
-        if lower in ARROWS and not draft.keys:
+        if lower in ARROWS and not draft.keys.keys() - {"proto"}:
             if arrow is not None:
                 raise fail(text, word.column, "a second arrow")
             arrow, sourceless = word, not ends
@@ -216,7 +236,7 @@ def _read(text: str, world: World) -> Draft:
             position += 1
         elif protocol(lower) is not None and draft.proto is None:
             draft.proto = word
-        elif draft.keys or len(ends) == 2 - sourceless:
+        elif draft.keys.keys() - {"proto"} or len(ends) == 2 - sourceless:
             raise fail(
                 text,
                 word.column,
@@ -237,7 +257,7 @@ def _read(text: str, world: World) -> Draft:
 
 def _names(world: World, words: list[Word]) -> Callable[[str], tuple[int, int] | None]:
     """hosts.txt of the asked host, then of the others, then the snapshot's own host names."""
-    asked = next((b.text for a, b in zip(words, words[1:], strict=False) if a.text.lower() == "at"), None)
+    asked = next((b.text for a, b in pairwise(words) if a.text.lower() == "at"), None)
 
     def find(name: str) -> tuple[int, int] | None:
         order = sorted(world.hosts.values(), key=lambda h: h.name != asked)
@@ -247,10 +267,10 @@ def _names(world: World, words: list[Word]) -> Callable[[str], tuple[int, int] |
                 return found
         if name.lower() == "localhost":
             return AF_INET, 0x7F000001
-        host = world.hosts.get(name)
-        if host is None:
+        called = world.hosts.get(name)
+        if called is None:
             return None
-        own = [a for a in host.addresses if a.family == AF_INET and a.local >> 24 != 127 and not a.secondary]
+        own = [a for a in called.addresses if a.family == AF_INET and a.local >> 24 != 127 and not a.secondary]
         return (own[0].family, own[0].local) if own else None
 
     return find
@@ -333,9 +353,8 @@ def _packet(draft: Draft, proto: int) -> dict[str, Any]:
                 raise fail(text, at.column if at else None, f"{name} has no ports", f"example: tcp {packet['dst']}:443")
             packet[key] = port
     icmp, tcp = proto in (IPPROTO_ICMP, IPPROTO_ICMPV6), proto == 6
-    belongs = {"type": icmp, "code": icmp, "id": icmp, "seq": icmp or tcp, "flags": tcp, "window": tcp, "mss": tcp, "ack": tcp,
-               "spi": proto in (50, 51)}  # fmt: skip
-    for key, fits in belongs.items():
+    belongs = dict.fromkeys(("type", "code", "id"), icmp) | dict.fromkeys(("flags", "window", "mss", "ack"), tcp)
+    for key, fits in (belongs | {"seq": icmp or tcp, "spi": proto in (50, 51)}).items():
         if key in keys and not fits:
             raise fail(text, keys[key][1].column, f"{key} does not belong to {name}")
     if icmp:
@@ -410,10 +429,13 @@ def _candidates(draft: Draft, world: World) -> tuple[list[Host], str]:
         if own:
             return own, "the only host that has the source address"
         near = [
-            h for h in hosts
-            if any(a.family == src.family and a.plen < 32 and src.addr in a.network and world.segment_of(h.name, a.dev) is None
-                   for a in h.addresses)
-        ]  # fmt: skip
+            h
+            for h in hosts
+            if any(
+                a.family == src.family and src.addr in a.network and world.segment_of(h.name, a.dev) is None
+                for a in h.addresses
+            )
+        ]
         return near, "the only host whose outer network holds the source address"
     users = [h for h in hosts if "uid" in draft.keys and draft.keys["uid"][0] in h.users]
     return users if len(users) == 1 else [], "the only host with that user"
@@ -433,7 +455,7 @@ def _interface(draft: Draft, world: World, host: Host) -> str | None:
             )
         return str(dev)
     src = draft.src
-    if src is None or not src.addr or src.addr >> 24 == 127 and src.family == AF_INET:
+    if src is None or not src.addr or (src.addr >> 24 == 127 and src.family == AF_INET):
         return None
     if any(a.local == src.addr and a.family == src.family for a in host.addresses):
         return None
@@ -476,8 +498,9 @@ def _identity(draft: Draft, host: Host, packet: dict[str, Any], in_dev: str | No
         elif value == "root":
             packet[key] = 0
         else:
-            raise fail(draft.text, word.column, f"{host.name} has no {'user' if key == 'uid' else 'group'} {value!r} ({file})",
-                       f"give the number, or add {file} to the snapshot")  # fmt: skip
+            kind = "user" if key == "uid" else "group"
+            problem = f"{host.name} has no {kind} {value!r} ({file})"
+            raise fail(draft.text, word.column, problem, f"give the number, or add {file} to the snapshot")
     if in_dev is not None and packet.pop("mark", 0):
         draft.notes.append("mark left out: a packet from the wire carries none")
 

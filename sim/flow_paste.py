@@ -213,8 +213,10 @@ def _tcpdump_end(text: str, with_ports: bool) -> str:
 
 # ----------------------------------------------------------------------------------------------------- ss
 
-_SS_STATES = ("ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSE-WAIT", "LAST-ACK", "CLOSING",
-              "UNCONN", "LISTEN", "CLOSED")  # fmt: skip
+_SS_STATES = {
+    "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSE-WAIT", "LAST-ACK", "CLOSING",
+    "UNCONN", "LISTEN", "CLOSED",
+}  # fmt: skip
 _SS = re.compile(
     r"^(?:(?P<netid>tcp|udp|sctp|dccp|icmp|raw|mptcp)\s+)?(?P<state>[A-Z0-9-]+)\s+\d+\s+\d+\s+(?P<local>\S+)\s+(?P<peer>\S+)(?:\s|$)"
 )

@@ -126,7 +126,7 @@ def mac_value(text: str, word: Word) -> str:
 
 def time_value(text: str, word: Word) -> float:
     """Seconds since the epoch, or ISO 8601 (UTC where no zone is given)."""
-    from datetime import datetime, timezone
+    from datetime import UTC, datetime
 
     raw = word.text
     if re.fullmatch(r"\d{1,11}(\.\d{1,9})?", raw, re.ASCII):
@@ -134,7 +134,7 @@ def time_value(text: str, word: Word) -> float:
     try:
         when = datetime.fromisoformat(raw)
         if when.tzinfo is None:
-            when = when.replace(tzinfo=timezone.utc)
+            when = when.replace(tzinfo=UTC)
         return when.timestamp()
     except (ValueError, OverflowError):
         raise fail(text, word.column, f"time: not a time: {raw!r}", "example: time 2026-03-01T18:30:00") from None
@@ -156,7 +156,8 @@ def endpoint(text: str, word: Word, names: Names) -> Endpoint:
     if "%" in host:
         host, _, scope = host.partition("%")
     family, addr = _address(text, word, host, names)
-    port, protos = None, ()
+    port: int | None = None
+    protos: tuple[str, ...] = ()
     if port_text is not None:
         port, protos = port_of(text, Word(port_text, port_column))
     return Endpoint(family, addr, port, protos, scope, suffix)

@@ -6,7 +6,18 @@ from ..model.addr import AF_INET
 from ..model.route import RT_TABLE_DEFAULT, RT_TABLE_LOCAL, RT_TABLE_MAIN, FibRule
 from ..model.world import Host
 from .fib_table import (
-    EACCES, EINVAL, ENETUNREACH, TOS_MASK, Flow, Hit, IdentityCache, Index, Miss, index_of, legs_of, table_lookup,
+    EACCES,
+    EINVAL,
+    ENETUNREACH,
+    TOS_MASK,
+    Flow,
+    Hit,
+    IdentityCache,
+    Index,
+    Miss,
+    index_of,
+    legs_of,
+    table_lookup,
 )  # fmt: skip
 from .run import Ctx
 

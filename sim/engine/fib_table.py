@@ -129,19 +129,22 @@ def legs_of(host: Host, route: Route) -> tuple[Nexthop, ...]:
 
 
 def leg_dead(ctx: Ctx, route: Route, leg: Nexthop) -> bool:
-    """RTNH_F_DEAD. Local routes outlive their device going down (fib_sync_down_dev skips scope nowhere)."""
-    if leg.dead:
-        return True
+    """RTNH_F_DEAD. A dump calls a leg dead also where it is merely ignored for want of carrier (fib_nexthop_info).
+
+    Local routes outlive their device going down (fib_sync_down_dev passes over scope nowhere).
+    """
     link = ctx.host.links.get(leg.dev) if leg.dev else None
+    if leg.dead:
+        return not leg.linkdown or link is None or not link.up
     return link is not None and not link.up and route.type != "local"
 
 
-def leg_ignored(ctx: Ctx, leg: Nexthop) -> bool:
+def leg_ignored(ctx: Ctx, route: Route, leg: Nexthop) -> bool:
     """RTNH_F_LINKDOWN on a device whose ignore_routes_with_linkdown is set."""
     if leg.dev is None:
         return False
     link = ctx.host.links.get(leg.dev)
-    if not leg.linkdown and (link is None or link.carrier or not link.up):
+    if not leg.linkdown and (link is None or link.carrier or not link.up or route.type == "local"):
         return False
     return bool(ctx.conf(leg.dev, "ignore_routes_with_linkdown"))
 
@@ -151,7 +154,7 @@ def _good_leg(ctx: Ctx, flow: Flow, route: Route, ignore_linkstate: bool) -> Nex
     for leg in legs_of(ctx.host, route):
         if leg_dead(ctx, route, leg) or (flow.oif is not None and flow.oif != leg.dev):
             continue
-        if not ignore_linkstate and leg_ignored(ctx, leg):
+        if not ignore_linkstate and leg_ignored(ctx, route, leg):
             continue
         return leg
     return None

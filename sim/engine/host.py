@@ -31,7 +31,7 @@ from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
 from .run import Ctx, Option, Run
 
 EPERM, EHOSTUNREACH, EMSGSIZE, EINVAL = 1, 113, 90, 22
-LOOPBACK = "lo"
+ALL_HOSTS_GROUP = 0xE0000001
 TCP_SYN_ONLY = 0x02
 
 
@@ -372,8 +372,8 @@ def _output(base: Ctx, skb: Skb, indev: str | None, local: bool) -> End:
 
 def _loop_back_copy(base: Ctx, skb: Skb, rt: Any) -> None:
     """ip_mc_output(): a local broadcast, or multicast to a joined group, is also received by its sender."""
-    if rt.kind == "multicast" and not rt.loops_back:
-        return
+    if rt.kind == "multicast" and skb.dst != ALL_HOSTS_GROUP:
+        return  # RTCF_LOCAL only where the group is joined; 224.0.0.1 is, everywhere
     copy = skb.copy()
     run = base.run
     ctx = base.at(POST, None, rt.dev)
@@ -404,8 +404,11 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
             return _close(ctx, skb, Fate("dropped", name, rt.dev, "POSTROUTING", reason, skb, EMSGSIZE))
         ctx.step("fragmentation", hook=None, note=f"leaves in fragments: {skb.length} bytes, mtu {rt.mtu}")
     nexthop = skb.dst if rt.gateway is None else rt.gateway
-    found = neigh.resolve(ctx, rt.dev, nexthop, rt.gateway_family or skb.family)
+    found = neigh.resolve(ctx, rt.dev, nexthop, rt.gateway_family or skb.family, skb.src)
     ctx.step("neighbour", hook=None, text=_neighbour_text(ctx, found, nexthop, rt), where=found.where, note=found.note)
+    if found.kind == "failed" and found.silent:
+        reason = Reason("neighbour_failed", found.reason or "no such neighbour", found.where)
+        return _close(ctx, skb, Fate("dropped", name, rt.dev, None, reason, skb))
     if found.kind == "failed":
         return _close(ctx, skb, _neighbour_failed(ctx, skb, found, local))
     if found.kind == "edge":

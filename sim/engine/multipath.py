@@ -15,7 +15,7 @@ from ..model.route import Nexthop, Route
 from .fib_table import Flow, Hit, leg_dead, leg_ignored, legs_of
 from .neigh_state import neighbour_state, state_is_valid
 from .run import Ctx, Option
-from .source import select_source
+from .source import gateway_of, select_source
 
 Interval = tuple[int, int]
 HASH_SPACE: tuple[Interval, ...] = ((0, 1 << 31),)
@@ -40,7 +40,7 @@ def _is_resilient(ctx: Ctx, route: Route) -> bool:
 
 def _upper_bounds(ctx: Ctx, route: Route, legs: tuple[Nexthop, ...]) -> list[Interval | None]:
     """fib_rebalance: the part of the hash space of each leg; None for a leg that takes no part."""
-    alive = [route.nhid is not None or not (leg_dead(ctx, route, leg) or leg_ignored(ctx, leg)) for leg in legs]
+    alive = [route.nhid is not None or not (leg_dead(ctx, route, leg) or leg_ignored(ctx, route, leg)) for leg in legs]
     total = sum(leg.weight for leg, ok in zip(legs, alive, strict=True) if ok) or 1
     bounds: list[Interval | None] = []
     weight = start = 0
@@ -58,7 +58,7 @@ def _upper_bounds(ctx: Ctx, route: Route, legs: tuple[Nexthop, ...]) -> list[Int
 def _picks(ctx: Ctx, flow: Flow, route: Route, legs: tuple[Nexthop, ...], skb: Skb | None) -> list[int]:
     """For a hash in the part of leg i: the leg taken. Differs from i by neighbour state and by bound source."""
     by_neighbour = route.nhid is not None or bool(ctx.sysctl_int("net.ipv4.fib_multipath_use_neigh", 0))
-    good = [not by_neighbour or _neighbour_good(ctx, leg) for leg in legs]
+    good = [not by_neighbour or _neighbour_good(ctx, route, leg) for leg in legs]
     bounds = _upper_bounds(ctx, route, legs)
     usable = [i for i, ok in enumerate(good) if ok and bounds[i] is not None]
     if not usable:
@@ -78,9 +78,9 @@ def _leg_source(ctx: Ctx, route: Route, leg: Nexthop) -> int | None:
     return select_source(ctx, leg.dev, leg.via or 0 if leg.via_family == AF_INET else 0, route.scope)
 
 
-def _neighbour_good(ctx: Ctx, leg: Nexthop) -> bool:
+def _neighbour_good(ctx: Ctx, route: Route, leg: Nexthop) -> bool:
     """fib_good_nh: a gateway that the neighbour table knows to be failed is passed over."""
-    if leg.via is None or leg.dev is None:
+    if leg.via is None or leg.dev is None or gateway_of(ctx, route, leg) is None:
         return True
     state = neighbour_state(ctx, leg.via_family, leg.dev, leg.via)
     return state is None or state_is_valid(state)

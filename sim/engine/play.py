@@ -28,7 +28,7 @@ from ..model.result import Hop, Leaf, Reason
 from ..model.rule import NF_INET_LOCAL_OUT
 from ..model.state import WorldState
 from ..model.world import World
-from . import routing
+from . import routing, sockets
 from .host import EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
 from .run import MAX_LEAVES, Run, explore
@@ -128,6 +128,8 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     if rt.mtu and skb.length > rt.mtu and skb.df and skb.proto != IPPROTO_TCP:
         text = f"{skb.length} bytes with DF are more than the mtu {rt.mtu} of {rt.dev}"
         return _never_sent(run, question, skb, Reason("send_failed", text, rt.where), EMSGSIZE)
+    if skb.sk.has_file:
+        sockets.remember(ctx, skb)
     return Local(question.host, skb)
 
 

@@ -16,13 +16,23 @@ from .exceptions import learn_pmtu, learn_redirect
 from .fib_default import select_default
 from .fib_rules import fib_lookup, local_index
 from .fib_table import (
-    EACCES, EHOSTUNREACH, EINVAL, ENETUNREACH, ENODEV, Flow, Hit, Miss, legs_of, table_lookup, uses_dev,
+    EACCES,
+    EHOSTUNREACH,
+    EINVAL,
+    ENETUNREACH,
+    ENODEV,
+    Flow,
+    Hit,
+    Miss,
+    legs_of,
+    table_lookup,
+    uses_dev,
 )  # fmt: skip
 from .multipath import select_path
 from .routing_words import decision
 from .rt import Rt
 from .run import Ctx
-from .source import find_device, has_ip, loopback_name, on_link, select_source, select_source6
+from .source import find_device, gateway_of, has_ip, is_own, loopback_name, on_link, select_source, select_source6
 from .validate import dissect, validate_source
 
 DSCP_MASK = 0xFC  # INET_DSCP_MASK
@@ -86,7 +96,7 @@ def _source_refused(ctx: Ctx, flow: Flow, transparent: bool, aimless: bool) -> R
     own: str | None = None
     if flow.oif is None and aimless:
         own = find_device(ctx, AF_INET, src)
-    elif transparent or find_device(ctx, AF_INET, src) is not None:
+    elif transparent or is_own(ctx, AF_INET, src):
         return None
     if own is None:
         text = f"{ctx.host.name} does not own the source address {format_addr(AF_INET, src)}"
@@ -153,8 +163,8 @@ def _with_nexthop(ctx: Ctx, flow: Flow, hit: Hit | None, via: Hit | None, dev: s
     """rt_set_nexthop and the MTU of the result. ``via``: the hit if its gateway and metrics count, else None."""
     gateway, gateway_family, leg = None, flow.family, via.leg if via is not None else None
     learned = exceptions.find(ctx, flow.family, flow.dst, leg) if leg is not None else None
-    if leg is not None and leg.via is not None and kind != "local":
-        gateway, gateway_family = leg.via, leg.via_family
+    if via is not None and leg is not None and leg.via is not None and kind != "local":
+        gateway, gateway_family = gateway_of(ctx, via.route, leg), leg.via_family
     if learned is not None and learned.gateway is not None:
         gateway, gateway_family = learned.gateway, flow.family
         note = "; ".join(filter(None, (note, f"redirected to {format_addr(flow.family, gateway)}")))
@@ -247,7 +257,7 @@ def _forwarding_default(ctx: Ctx) -> tuple[int, tuple[int, ...]]:
     return (1, (0,)) if bare else (0, (1,))
 
 
-def input(ctx: Ctx, skb: Skb, indev: str) -> Rt:  # noqa: A001 - the kernel's word
+def input(ctx: Ctx, skb: Skb, indev: str) -> Rt:
     """ip_route_input: deliver, forward, refuse or drop a received packet."""
     if skb.family != AF_INET:
         return _input6(ctx, skb, indev)

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from ..model.addr import AF_INET, BITS
-from ..model.route import RT_SCOPE_HOST, RT_SCOPE_LINK, Address, Link
+from ..model.addr import AF_INET, BITS, format_addr
+from ..model.route import (
+    RT_SCOPE_HOST, RT_SCOPE_LINK, RT_TABLE_DEFAULT, RT_TABLE_LOCAL, RT_TABLE_MAIN, Address, Link, Nexthop, Route,
+)  # fmt: skip
 from ..model.world import Host
-from .fib_rules import local_index
-from .fib_table import Flow, Hit, IdentityCache, table_lookup
-from .run import Ctx
+from .fib_rules import local_index, shared_trie
+from .fib_table import Flow, Hit, IdentityCache, index_of, table_lookup
+from .run import Ctx, Option
 
 
 class _Addresses:
     """The addresses of a host by device and by value. ``order``: devices as for_each_netdev walks them."""
 
-    __slots__ = ("by_dev", "by_local", "order")
+    __slots__ = ("by_dev", "by_local", "devices", "order")
 
     def __init__(self, links: dict[str, Link], addresses: tuple[Address, ...]) -> None:
         self.by_dev: dict[tuple[int, str], list[Address]] = {}
         self.by_local: dict[tuple[int, int], Address] = {}
+        self.devices: dict[tuple[int, int], tuple[str, ...]] = {}
         for address in addresses:
             self.by_dev.setdefault((address.family, address.dev), []).append(address)
-            self.by_local.setdefault((address.family, address.local), address)
+            key = address.family, address.local
+            self.by_local.setdefault(key, address)
+            self.devices[key] = (*self.devices.get(key, ()), address.dev)
         named = sorted(links.values(), key=lambda link: (not link.loopback, link.ifindex))
         self.order = [link.name for link in named]
         self.order += [dev for _, dev in self.by_dev if dev not in links]
@@ -55,11 +60,17 @@ def has_address(host: Host, family: int, dev: str) -> bool:
     return (family, dev) in addresses(host).by_dev
 
 
+def is_own(ctx: Ctx, family: int, addr: int) -> bool:
+    """Whether __ip_dev_find finds any device for an address."""
+    return own_address(ctx.host, family, addr) is not None or find_device(ctx, family, addr) is not None
+
+
 def find_device(ctx: Ctx, family: int, addr: int) -> str | None:
     """__ip_dev_find: the device that has an address, or that table local gives for it (127/8, AnyIP)."""
-    own = own_address(ctx.host, family, addr)
-    if own is not None:
-        return own.dev
+    devices = addresses(ctx.host).devices.get((family, addr))
+    if devices is not None:
+        what = f"{ctx.host.name}: which of its interfaces got {format_addr(family, addr)} last"
+        return ctx.run.choose(what, tuple(Option(None, dev, dev) for dev in devices))  # type: ignore[no-any-return]
     found = table_lookup(ctx, local_index(ctx, family, addr), Flow(family, addr))
     if isinstance(found, Hit) and found.route.type == "local":
         return found.leg.dev if found.leg is not None else loopback_name(ctx.host)
@@ -69,6 +80,24 @@ def find_device(ctx: Ctx, family: int, addr: int) -> str | None:
 def on_link(host: Host, family: int, dev: str, a: int, b: int = 0) -> bool:
     """inet_addr_onlink: one prefix of the device holds ``a``, and ``b`` unless that is 0."""
     return any(a in p.network and (not b or b in p.network) for p in addresses(host).by_dev.get((family, dev), ()))
+
+
+def gateway_of(ctx: Ctx, route: Route, leg: Nexthop) -> int | None:
+    """The gateway of a leg, if it is used as one: a "gateway" that is local on the leg's own device means on-link.
+
+    fib_check_nh_v4_gw gives such a leg scope host and rt_set_nexthop wants scope link. It looks the gateway up when
+    the route is added; nobody knows any more which rules existed then, so the tables are taken as without rules.
+    """
+    if leg.via is None or leg.onlink or leg.via_family != AF_INET:
+        return leg.via
+    flow = Flow(AF_INET, leg.via, oif=leg.dev, scope=RT_SCOPE_LINK)
+    own_table = () if route.table in (RT_TABLE_MAIN, RT_TABLE_LOCAL) else (route.table,)
+    tables = (index_of(ctx.host, AF_INET, *own_table), shared_trie(ctx.host))
+    for index in (*tables, index_of(ctx.host, AF_INET, RT_TABLE_DEFAULT)):
+        found = table_lookup(ctx, index, flow, ignore_linkstate=True)
+        if isinstance(found, Hit):
+            return None if found.route.scope >= RT_SCOPE_HOST else leg.via
+    return leg.via
 
 
 def select_source(ctx: Ctx, dev: str, dst: int, scope: int = 0) -> int | None:

@@ -11,9 +11,9 @@ from ..model.where import Where
 from ..model.world import Host
 from .fib_rules import assume_rules_untouched, dissects, fib_lookup, has_custom_rules, local_index
 from .fib_table import EINVAL, EXDEV, Flow, Hit, IdentityCache, Miss, table_lookup, uses_dev
-from .run import Ctx
 from .routing_words import decision
-from .source import has_address, loopback_name, own_address
+from .run import Ctx
+from .source import gateway_of, has_address, loopback_name, own_address
 
 
 class Checked(NamedTuple):
@@ -118,7 +118,7 @@ def _full_check(ctx: Ctx, skb: Skb, dst: int, indev: str, outdev: str | None, st
         text = f"the source {format_addr(AF_INET, skb.src)} is a {kind} address here (martian source)"
         return Checked(EINVAL, False, Reason("martian_source", text, found.route.where))
     if uses_dev(host, found.route, indev) or (kind == "local" and indev == loopback_name(host)):
-        return Checked(0, found.leg is not None and found.leg.via is None)
+        return Checked(0, found.leg is not None and gateway_of(ctx, found.route, found.leg) is None)
     if not has_address(host, AF_INET, indev):
         return _last_resort(ctx, skb, indev, strict, found)
     if strict == 1:
@@ -126,7 +126,7 @@ def _full_check(ctx: Ctx, skb: Skb, dst: int, indev: str, outdev: str | None, st
     flow.oif = indev
     again = fib_lookup(ctx, flow, ignore_linkstate=True)
     if isinstance(again, Hit) and again.route.type == "unicast":
-        return Checked(0, again.leg is not None and again.leg.via is None)
+        return Checked(0, again.leg is not None and gateway_of(ctx, again.route, again.leg) is None)
     return Checked()
 
 

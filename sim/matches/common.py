@@ -210,10 +210,10 @@ def entry(skb: Skb, ctx: Ctx) -> Conn | None:
 
 
 def _template() -> Conn:
-    from ..model.conntrack import IPS_TEMPLATE, Tuple
+    from ..model.conntrack import IPS_CONFIRMED, IPS_TEMPLATE, Tuple
 
     none = Tuple(AF_INET, 0, 0, 0, 0, 0)
-    return Conn(0, (none, none), status=IPS_TEMPLATE)
+    return Conn(0, (none, none), status=IPS_TEMPLATE | IPS_CONFIRMED)
 
 
 TEMPLATE = _template()

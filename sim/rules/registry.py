@@ -85,7 +85,7 @@ _targets: dict[str, Info] = {}
 MATCH_MODULE: dict[str, str] = {"icmp6": "icmp", "icmpv6": "icmp", "ipv6-icmp": "icmp", "hl": "ttl", "2": "", "set": "set_"}
 TARGET_MODULE: dict[str, str] = {
     "ACCEPT": "standard", "DROP": "standard", "RETURN": "standard", "QUEUE": "nfqueue", "NOTRACK": "ct", "HL": "ttl",
-    "SET": "set_",
+    "SET": "set_", "DNPT": "npt", "SNPT": "npt",
 }  # fmt: skip
 
 T = TypeVar("T")

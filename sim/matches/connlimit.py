@@ -1,0 +1,143 @@
+"""``-m connlimit``: how many live connections share a masked address. net/netfilter/xt_connlimit.c, nf_conncount.c.
+
+The kernel counts the connections whose packets reached this rule and that still exist; TCP ones in TIME_WAIT or CLOSE
+no longer count. What it had counted before is in no dump: every entry of conntrack.txt with that address is assumed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..model.addr import BITS, format_addr, mask_of
+from ..model.conntrack import IPS_ASSURED, IPS_CONFIRMED, Conn, Tuple
+from ..model.packet import IPPROTO_TCP
+from ..model.rule import HotDrop, Match, Miss
+from ..rules.registry import At, Found, Opt, match
+from .common import U32, assume_fresh, by_name, entry, is_fresh, number, opt, prefix_length, said, transport_ports
+
+if TYPE_CHECKING:
+    from ..engine.run import Ctx
+    from ..model.packet import Skb
+
+Counted = tuple[int, Tuple]  # zone of the original direction, original tuple
+
+
+@match("connlimit", doc="-m connlimit --connlimit-above 2 --connlimit-mask 24 --connlimit-saddr")
+@dataclass(frozen=True, slots=True)
+class Connlimit(Match):
+    """``above``: matches beyond ``limit``, otherwise up to it."""
+
+    tracks = True
+    options = (
+        Opt("--connlimit-upto", 1, True),
+        Opt("--connlimit-above", 1, True),
+        Opt("--connlimit-mask", 1),
+        Opt("--connlimit-saddr", 0),
+        Opt("--connlimit-daddr", 0),
+    )
+    limit: int
+    above: bool
+    plen: int = 32
+    dest: bool = False
+
+    @classmethod
+    def parse(cls, found: Found, at: At) -> Connlimit:
+        got = by_name(found)
+        limits = [got[name] for name in ("--connlimit-upto", "--connlimit-above") if name in got]
+        if len(limits) != 1:
+            raise at.error("-m connlimit needs one of --connlimit-above, --connlimit-upto")
+        if "--connlimit-saddr" in got and "--connlimit-daddr" in got:
+            raise at.error("--connlimit-saddr and --connlimit-daddr exclude each other")
+        plen = BITS[at.family]
+        if "--connlimit-mask" in got:
+            plen = prefix_length(at, "--connlimit-mask", got["--connlimit-mask"].args[0])
+        one = limits[0]
+        above = (one.name == "--connlimit-above") != one.negated
+        return cls(number(at, one.name, one.args[0], U32), above, plen, "--connlimit-daddr" in got)
+
+    def test(self, skb: Skb, ctx: Ctx) -> bool:
+        conn = entry(skb, ctx)
+        lists = ctx.hs.match_state.get(ctx.slot) or {}
+        mask = mask_of(skb.family, self.plen)
+        addr = (skb.dst if self.dest else skb.src) & mask
+        zone = 0 if conn is None else conn.zones[0] or conn.zones[1]
+        counted = lists.get((addr, zone))
+        if counted is None:
+            counted = self._earlier(addr, mask, zone, ctx)
+        counted = self._count(counted, conn, skb, ctx, zone)
+        ctx.hs.match_state[ctx.slot] = {**lists, (addr, zone): counted}
+        return (len(counted) > self.limit) == self.above
+
+    def _earlier(self, addr: int, mask: int, zone: int, ctx: Ctx) -> tuple[Counted, ...]:
+        """What the kernel had counted when the snapshot was taken."""
+        if is_fresh(ctx):
+            return ()
+        assume_fresh(ctx, "-m connlimit is taken to have counted every entry of conntrack.txt with this address")
+        field = "dst" if self.dest else "src"
+        old = (c for c in ctx.hs.ct.confirmed() if c.where is not None)
+        return tuple(
+            (c.zones[0], c.tuples[0])
+            for c in old
+            if getattr(c.tuples[0], field) & mask == addr and (c.zones[0] or c.zones[1]) == zone
+        )
+
+    def _count(self, counted: tuple[Counted, ...], conn: Conn | None, skb: Skb, ctx: Ctx,
+               zone: int) -> tuple[Counted, ...]:  # fmt: skip
+        """__nf_conncount_add(): forget what is gone, add this connection unless it is there."""
+        mine = (conn.zones[0], conn.tuples[0]) if conn is not None and conn.conn_id else (zone, _tuple(skb, ctx))
+        kept = []
+        here = False
+        for one in counted:
+            other = _live(one, ctx)
+            if other is None:
+                continue
+            if one == mine:
+                here = True
+            elif _closed(other):
+                continue
+            kept.append(one)
+        settled = IPS_CONFIRMED | IPS_ASSURED
+        if counted and conn is not None and conn.status & settled == settled:
+            here = True  # -EEXIST: an assured connection is never added late
+        return tuple(kept) if here else (*kept, mine)
+
+    def miss(self, skb: Skb, ctx: Ctx) -> Miss:
+        lists = ctx.hs.match_state.get(ctx.slot) or {}
+        addr = (skb.dst if self.dest else skb.src) & mask_of(skb.family, self.plen)
+        count = sum(len(counted) for (one, _), counted in lists.items() if one == addr)
+        words = self.words()
+        actual = f"{format_addr(skb.family, addr)}/{self.plen} has {count} connections"
+        return Miss(f"{words[0]} {words[1]}", f"{said(not self.above)}more than {self.limit}", actual)
+
+    def words(self) -> list[str]:
+        out = opt("--connlimit-above" if self.above else "--connlimit-upto", False, self.limit)
+        return [*out, "--connlimit-mask", str(self.plen), "--connlimit-daddr" if self.dest else "--connlimit-saddr"]
+
+
+def _tuple(skb: Skb, ctx: Ctx) -> Tuple:
+    """The packet's own tuple, for a packet without entry."""
+    if skb.is_icmp:
+        return Tuple(skb.family, skb.proto, skb.src, skb.dst, skb.icmp_id, skb.icmp_type << 8 | skb.icmp_code)
+    if not skb.has_ports:
+        return Tuple(skb.family, skb.proto, skb.src, skb.dst, 0, 0)
+    words = transport_ports(skb, ctx)
+    if skb.frag or words is None:
+        raise HotDrop
+    return Tuple(skb.family, skb.proto, skb.src, skb.dst, *words)
+
+
+def _live(one: Counted, ctx: Ctx) -> Conn | None:
+    found = ctx.hs.ct.by_tuple.get(one)
+    conn = None if found is None else ctx.hs.ct.get(found[0])
+    if conn is None or (conn.timeout_at is not None and conn.timeout_at <= ctx.now):
+        return None
+    return conn
+
+
+def _closed(conn: Conn) -> bool:
+    """already_closed()."""
+    state = getattr(conn.proto_state, "state", None)
+    return conn.tuples[0].proto == IPPROTO_TCP and str(getattr(state, "name", state)) in ("TIME_WAIT", "CLOSE", "7", "8")
+
+

@@ -1,0 +1,120 @@
+"""NFQUEUE and QUEUE: net/netfilter/xt_NFQUEUE.c nfqueue_tg_v3(), nf_queue.c nf_queue().
+
+Whether a program listens on a queue is not part of a snapshot: the packet counts as queued, and the answer says
+that it assumes a listener. Where ``meta.json`` lists the queues that have one (``"queues": [0, 5]``), that decides:
+no listener means ACCEPT with --queue-bypass and a silent drop without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..model.rule import DROP, QUEUE, V_ACCEPT, Target, Verdict
+from ..rules.registry import At, Found, Opt, target
+from .common import Options, c_int
+
+if TYPE_CHECKING:
+    from ..engine.run import Ctx
+    from ..model.packet import Skb
+
+
+def hand_over(ctx: Ctx, first: int, last: int, bypass: bool) -> Verdict:
+    """The verdict for one of the queues ``first`` to ``last``."""
+    shown = str(first) if first == last else f"{first}:{last}"
+    known = ctx.host.meta.get("queues")
+    if not isinstance(known, list):
+        ctx.run.note(
+            f"{ctx.host.name}: a program listens on queue {shown} (a snapshot does not say; without one the packet "
+            f"would be {'accepted by --queue-bypass' if bypass else 'dropped'})"
+        )
+        return Verdict(QUEUE, reason="queued", text=f"queue {shown}")
+    served = [number in known for number in range(first, last + 1)]
+    # Which queue of several: a hash with a random key of the boot, or the number of the CPU.
+    listener = served[0] if all(served) or not any(served) else _which(ctx, served, shown)
+    if listener:
+        return Verdict(QUEUE, reason="queued", text=f"queue {shown}")
+    if bypass:
+        return V_ACCEPT
+    return Verdict(DROP, reason="queue_without_listener", text=f"nobody listens on queue {shown}")
+
+
+def _which(ctx: Ctx, served: list[bool], shown: str) -> bool:
+    from ..engine.run import Option
+
+    share = sum(served) / len(served)
+    options = (Option(share, "a queue with a listener", True), Option(1 - share, "a queue without one", False))
+    return bool(ctx.run.choose(f"queue of {shown}", options))
+
+
+@target("NFQUEUE", doc="-j NFQUEUE --queue-balance 1:3 --queue-bypass --queue-cpu-fanout")
+@dataclass(frozen=True, slots=True)
+class Nfqueue(Target):
+    """Hands the packet to a program; what that decides is beyond the model."""
+
+    options = (
+        Opt("--queue-num"),
+        Opt("--queue-balance"),
+        Opt("--queue-bypass", 0),
+        Opt("--queue-cpu-fanout", 0),
+    )
+    terminal = True
+
+    first: int = 0
+    last: int = 0
+    bypass: bool = False
+    cpu_fanout: bool = False
+
+    @classmethod
+    def parse(cls, found: Found, at: At) -> Nfqueue:
+        options = Options("NFQUEUE", found, at)
+        first = last = options.number("--queue-num", 0, 0xFFFF) or 0
+        balance = options.text("--queue-balance")
+        if balance is not None:
+            if "--queue-num" in options:
+                raise at.error('NFQUEUE: option "--queue-num" cannot be used together with "--queue-balance"')
+            first, last = _range(options, balance)
+        elif "--queue-cpu-fanout" in options:
+            raise at.error('NFQUEUE: option "--queue-cpu-fanout" also requires "--queue-balance"')
+        return cls(first, last, "--queue-bypass" in options, "--queue-cpu-fanout" in options)
+
+    def words(self) -> list[str]:
+        if self.first == self.last:
+            out = ["--queue-num", str(self.first)]
+        else:
+            out = ["--queue-balance", f"{self.first}:{self.last}"]
+        if self.bypass:
+            out.append("--queue-bypass")
+        return [*out, "--queue-cpu-fanout"] if self.cpu_fanout else out
+
+    def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
+        return hand_over(ctx, self.first, self.last, self.bypass)
+
+
+def _range(options: Options, text: str) -> tuple[int, int]:
+    low, colon, high = text.partition(":")
+    try:
+        first, last = c_int(low), c_int(high)
+    except ValueError:
+        raise options.bad("--queue-balance", "FIRST:LAST, both from 0 to 65535") from None
+    if not colon or last > 0xFFFF or first >= last:
+        raise options.bad("--queue-balance", "FIRST:LAST, FIRST less than LAST, both from 0 to 65535")
+    return first, last
+
+
+@target("QUEUE", doc="-j QUEUE")
+@dataclass(frozen=True, slots=True)
+class Queue(Target):
+    """Queue 0; only in rule sets of iptables-legacy (a standard verdict, no module)."""
+
+    terminal = True
+
+    @classmethod
+    def parse(cls, found: Found, at: At) -> Queue:
+        return cls()
+
+    def words(self) -> list[str]:
+        return []
+
+    def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
+        return hand_over(ctx, 0, 0, False)

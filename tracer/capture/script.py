@@ -1,0 +1,3 @@
+SCRIPT = ""
+def script() -> str:
+    return SCRIPT
