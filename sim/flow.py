@@ -36,9 +36,10 @@ from .flow_words import (
     tos_value,
     words_of,
 )
-from .model.addr import AF_INET, format_addr
+from .model.addr import AF_INET, format_addr, parse_addr
 from .model.drawn import Domain
 from .model.packet import IPPROTO_ICMP, IPPROTO_ICMPV6, PROTO_NAME, WITH_PORTS
+from .model.route import RT_TABLE_MAIN
 from .model.state import WorldState
 from .model.world import Host, World
 
@@ -76,7 +77,8 @@ class Question:
         return state, found
 
     def prepare(self, world: World) -> World:
-        """The world at the flow's ``time``, where it names one."""
+        """The world at the flow's ``time``, and with what the snapshot lacks taken from rules and flow."""
+        world = inferred(world, self.host, self.family, self.packet.get("src"), self.packet["dst"], self.in_dev)
         if self.time is None:
             return world
         return replace(world, hosts={n: h.with_(captured_at=self.time) for n, h in world.hosts.items()})
@@ -121,6 +123,20 @@ class Question:
             if getattr(self, key) is not None:
                 out[key] = getattr(self, key)
         return out | {"derived": list(self.derived)}
+
+
+def inferred(world: World, name: str, family: int, src: str | None, dst: str | None, in_dev: str | None) -> World:
+    """Interfaces, addresses and routes of a host whose dumps lack them; what was assumed goes into ``notes``."""
+    host = world.hosts[name]
+    kind = "route" if family == AF_INET else "route6"
+    if host.links and host.addresses and (kind in host.files or (family, RT_TABLE_MAIN) in host.routes):
+        return world
+    from .snapshot.infer import FlowFacts, infer_network
+
+    ends = [parse_addr(a)[1] if a else None for a in (src, dst)]
+    found = infer_network(host, FlowFacts(family, ends[0], ends[1], in_dev))
+    notes = tuple(f"{name}: {text}" for text in found.assumptions)
+    return replace(world.with_host(found.host), notes=(*world.notes, *(n for n in notes if n not in world.notes)))
 
 
 def _end(addr: str | None, port: int | None) -> str:
@@ -294,6 +310,9 @@ def _complete(draft: Draft, world: World, given: str) -> Question:
     proto = _protocol_of(draft)
     packet = _packet(draft, proto)
     host = _host(draft, world)
+    said_in = draft.keys["in"][0] if "in" in draft.keys else None
+    world = inferred(world, host.name, family, packet.get("src"), packet["dst"], said_in)
+    host = world.hosts[host.name]
     in_dev = _interface(draft, world, host)
     if in_dev is not None and src is None:
         raise fail(text, draft.dst_word.column, f"a packet received on {in_dev} has a source address", EXAMPLE)

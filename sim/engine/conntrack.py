@@ -26,6 +26,7 @@ from ..model.conntrack import (
     IPS_HELPER,
     IPS_NAT_CLASH,
     IPS_SEEN_REPLY,
+    IPS_SEQ_ADJUST,
     ORIGINAL,
     REPLY,
     Conn,
@@ -373,7 +374,9 @@ def _limit_and_count(ctx: Ctx) -> tuple[int | None, int]:
     if setting is None or setting.value.strip() == "0":
         return None, 0
     table = ctx.hs.ct
-    count = len(table.entries) - sum(1 for i in table.leftover if i in table.entries and table.entries[i].status & IPS_DYING)
+    count = len(table.entries) - sum(
+        1 for i in table.leftover if i in table.entries and table.entries[i].status & IPS_DYING
+    )
     stated = sysctl.get("net.netfilter.nf_conntrack_count")
     if stated is not None and "conntrack" not in ctx.host.files:
         count += int(stated.value)
@@ -461,15 +464,29 @@ def confirm(ctx: Ctx, skb: Skb) -> Verdict:
         if verdict is not V_ACCEPT:
             return verdict
         conn = common.current(ctx, conn)
+    if conn.status & IPS_SEQ_ADJUST and not _over_loopback(ctx) and skb.ctinfo != IP_CT_RELATED_REPLY:
+        from .helpers import seqadj
+
+        seqadj.adjust(ctx, skb, conn)
     if conn.confirmed or ctinfo2dir(skb.ctinfo or 0) != ORIGINAL:
         return V_ACCEPT
     return _confirm(ctx, skb, conn)
+
+
+def _over_loopback(ctx: Ctx) -> bool:
+    """nf_is_loopback_packet()"""
+    link = ctx.host.links.get(ctx.indev or "")
+    return link is not None and link.loopback
 
 
 def _confirm(ctx: Ctx, skb: Skb, conn: Conn) -> Verdict:
     """__nf_conntrack_confirm()"""
     if conn.status & IPS_DYING:
         return Verdict(DROP, reason="conntrack_clash", text="its conntrack entry was deleted while it was on its way")
+    if ctx.hs.misc.get(f"nat ports exhausted #{conn.conn_id}"):
+        text = f"NAT on {ctx.host.name} found no free port for {entry_text(conn)}"
+        ctx.step("confirm", verdict=DROP, note=text)
+        return Verdict(DROP, reason="nat_ports_exhausted", text=text)
     for direction in (ORIGINAL, REPLY):
         found = in_bucket(ctx, conn.zones[direction], conn.zones, conn.tuples[direction])
         if found is not None:
@@ -493,13 +510,12 @@ def _resolve_clash(ctx: Ctx, skb: Skb, loser: Conn, winner: Conn, direction: int
             return _insert_reply_only(ctx, loser)
         winner, direction = other[0], REPLY
     which = "reply" if direction == REPLY else "original"
-    code, because = "conntrack_clash", f"its {which} tuple is that of entry #{winner.conn_id} ({entry_text(winner)})"
-    if ctx.hs.misc.get(f"nat ports exhausted #{loser.conn_id}"):
-        code, because = "nat_ports_exhausted", "NAT found no free port for it"
-    text = f"{ctx.host.name} cannot insert the connection {entry_text(loser)}: {because}"
-    where = winner.where
-    ctx.step("confirm", verdict=DROP, conntrack=f"clash with #{winner.conn_id}", note=text, where=where)
-    return Verdict(DROP, reason=code, text=text)
+    text = (
+        f"{ctx.host.name} cannot insert the connection {entry_text(loser)}: its {which} tuple is that of "
+        f"entry #{winner.conn_id} ({entry_text(winner)})"
+    )
+    ctx.step("confirm", verdict=DROP, conntrack=f"clash with #{winner.conn_id}", note=text, where=winner.where)
+    return Verdict(DROP, reason="conntrack_clash", text=text)
 
 
 def _can_merge(winner: Conn, loser: Conn) -> bool:
@@ -527,7 +543,9 @@ def _insert_reply_only(ctx: Ctx, conn: Conn) -> Verdict:
     table.by_tuple[conn.zones[REPLY], conn.tuples[REPLY]] = (conn.conn_id, REPLY)
     if conn.tuples[REPLY].drawn:
         table.drawn += (conn.conn_id,)
-    ctx.step("confirm", conntrack=f"#{conn.conn_id}", note=f"NAT clash: {entry_text(conn)} lives a second, for replies only")
+    ctx.step(
+        "confirm", conntrack=f"#{conn.conn_id}", note=f"NAT clash: {entry_text(conn)} lives a second, for replies only"
+    )
     return V_ACCEPT
 
 

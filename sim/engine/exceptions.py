@@ -33,7 +33,7 @@ def find(ctx: Ctx, family: int, dst: int, leg: Nexthop) -> RouteException | None
     found = ctx.hs.exceptions.get(_key(family, dst, leg))
     if found is None or (found.expires_at is not None and ctx.now > found.expires_at):
         return None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _learn(ctx: Ctx, family: int, dst: int, leg: Nexthop, **news: object) -> None:

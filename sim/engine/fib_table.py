@@ -41,7 +41,7 @@ class IdentityCache:
             if len(self.made) >= self.limit:
                 del self.made[next(iter(self.made))]
             found = self.made[key] = (sources, make())
-        return found[1]  # type: ignore[no-any-return]
+        return found[1]
 
 
 class Flow:

@@ -452,7 +452,10 @@ def _neighbour_failed(ctx: Ctx, skb: Skb, found: Any, local: bool) -> Fate:
     """arp_error_report() → ipv4_link_failure() → icmp_send(host unreachable), after the probes gave up."""
     name, rt = ctx.host.name, skb.rt
     text = found.reason or f"nobody answers on {rt.dev} of {name}"
+    started = ctx.ws.now
+    ctx.ws.now += _probing_s(ctx, rt.dev)
     icmp.icmp_send(ctx, skb, 3, 1)
+    ctx.ws.now = started
     reason = Reason("neighbour_failed", text, found.where)
     return Fate("unreachable", name, rt.dev, None, reason, skb, EHOSTUNREACH if local and skb.sk else None)
 
@@ -462,6 +465,12 @@ def _looped(skb: Skb) -> Skb:
     skb.sk = None
     skb.pkttype = PACKET_HOST
     return skb
+
+
+def _probing_s(ctx: Ctx, dev: str) -> float:
+    """How long a neighbour is asked for before the packet is given up: mcast_solicit × retrans_time_ms."""
+    base = f"net.ipv4.neigh.{dev.replace('.', '/')}."
+    return ctx.sysctl_int(base + "mcast_solicit", 3) * ctx.sysctl_int(base + "retrans_time_ms", 1000) / 1000
 
 
 def _scrub(skb: Skb, same_host: bool, link: Any, pkttype: int) -> None:

@@ -57,7 +57,7 @@ def _remember(ctx: Ctx, addr: int, peer: Peer) -> None:
 def error_allowed(ctx: Ctx, addr: int) -> bool:
     """ip_error(): errors about routes come out of a bucket of five seconds, one second each."""
     peer, now = _peer(ctx, addr)
-    tokens = min(peer.tokens + now - peer.last, ERROR_BURST)
+    tokens = min(peer.tokens + max(0, now - peer.last), ERROR_BURST)
     allowed = tokens >= ERROR_COST
     _remember(ctx, addr, peer._replace(tokens=tokens - ERROR_COST if allowed else tokens, last=now))
     return allowed
@@ -71,7 +71,7 @@ def _rate_allowed(ctx: Ctx, icmp_type: int, code: int, rt: Any, addr: int) -> bo
         return True
     cost = ctx.sysctl_int("net.ipv4.icmp_ratelimit", 1000) * HZ // 1000
     peer, now = _peer(ctx, addr)
-    tokens = min(peer.tokens + now - peer.last, XRLIM_BURST_FACTOR * cost)
+    tokens = min(peer.tokens + max(0, now - peer.last), XRLIM_BURST_FACTOR * cost)
     allowed = tokens >= cost
     _remember(ctx, addr, peer._replace(tokens=tokens - cost if allowed else tokens, last=now))
     return allowed

@@ -15,7 +15,7 @@ from ..model.route import Nexthop, Route
 from .fib_table import Flow, Hit, leg_dead, leg_ignored, legs_of
 from .neigh_state import neighbour_state, state_is_valid
 from .run import Ctx, Option
-from .source import gateway_of, select_source
+from .source import gateway_of, leg_source
 
 Interval = tuple[int, int]
 HASH_SPACE: tuple[Interval, ...] = ((0, 1 << 31),)
@@ -65,17 +65,10 @@ def _picks(ctx: Ctx, flow: Flow, route: Route, legs: tuple[Nexthop, ...], skb: S
         return [next((i for i, b in enumerate(bounds) if b is not None), 0)] * len(legs)
     wanted = set(usable)
     if route.nhid is None and skb is None and flow.src and ctx.host.kernel >= (6, 16) and flow.family == AF_INET:
-        matching = {i for i in usable if _leg_source(ctx, route, legs[i]) == flow.src}
+        matching = {i for i in usable if leg_source(ctx, route, legs[i]) == flow.src}
         wanted = matching or wanted
     first = min(wanted)
     return [min((i for i in wanted if i >= h), default=first) for h in range(len(legs))]
-
-
-def _leg_source(ctx: Ctx, route: Route, leg: Nexthop) -> int | None:
-    """nh_saddr: the address the device speaks from towards the gateway."""
-    if leg.dev is None:
-        return None
-    return select_source(ctx, leg.dev, leg.via or 0 if leg.via_family == AF_INET else 0, route.scope)
 
 
 def _neighbour_good(ctx: Ctx, route: Route, leg: Nexthop) -> bool:

@@ -101,7 +101,9 @@ def setup_info(ctx: Ctx, skb: Skb, rng: NatRange, manip: int) -> Verdict:
     if conn is None or conn.confirmed:
         return V_ACCEPT
     if initialized(conn, manip):
-        return Verdict(DROP, reason="dropped_by_rule", text=f"{MANIP_NAME[manip]} NAT of this connection is decided already")
+        return Verdict(
+            DROP, reason="dropped_by_rule", text=f"{MANIP_NAME[manip]} NAT of this connection is decided already"
+        )
     _setup(ctx, conn, rng, manip)
     packet(ctx, skb)
     return V_ACCEPT
@@ -384,7 +386,9 @@ def _note_null_binding(ctx: Ctx, conn: Conn, before: Tuple, manip: int, changes:
         holder = ctx.hs.ct.by_tuple.get((conn.zones[REPLY], before))
         other = ctx.hs.ct.entries.get(holder[0]) if holder else None
         whose = f"entry #{other.conn_id} ({conntrack.entry_text(other)})" if other else "another entry"
-        note = f"no rule translates this connection, but its reply would look like a packet of {whose}: its port changes"
+        note = (
+            f"no rule translates this connection, but its reply would look like a packet of {whose}: its port changes"
+        )
         _nat_step(ctx, note, changes, other)
     elif asked:
         _nat_step(ctx, f"no rule matched: {MANIP_NAME[manip]} NAT of this connection is decided: none", {}, None)

@@ -131,13 +131,13 @@ def _ask(ctx: Ctx, dev: str, nexthop: int, family: int, src: int, others: tuple[
     if len(answering) == 1:
         return Resolution("port", answering[0])
     key = ("neighbour", dev, nexthop)
-    port = ctx.hs.match_state.get(key)
-    if port not in answering:
+    first: Port | None = ctx.hs.match_state.get(key)
+    if first not in answering:
         options = tuple(Option(None, str(port), port) for port in answering)
-        port = ctx.run.choose(f"which of those that answer for {target} on {dev} of {ctx.host.name} is first", options)
-        ctx.hs.match_state[key] = port
+        first = ctx.run.choose(f"which of those that answer for {target} on {dev} of {ctx.host.name} is first", options)
+        ctx.hs.match_state[key] = first
     several = ", ".join(map(str, answering))
-    return Resolution("port", port, note=f"{several} all answer for {target}; the first answer counts")
+    return Resolution("port", first, note=f"{several} all answer for {target}; the first answer counts")
 
 
 def _silent_owner(ctx: Ctx, addr: int, family: int, others: tuple[Port, ...]) -> str | None:
@@ -179,7 +179,8 @@ def answers(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:
 
 def _ignores(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:
     """arp_ignore."""
-    how = ctx.conf(dev, "arp_ignore", 0, "max", (1,))
+    on_dev = any(a.local == tip for a in addresses(ctx.host).by_dev.get((AF_INET, dev), ()))
+    how = ctx.conf(dev, "arp_ignore", 0, "max", () if on_dev else (1,))
     if how == 1:
         return confirm_address(ctx, dev, 0, tip, RT_SCOPE_HOST) is None
     if how == 2:
@@ -191,7 +192,7 @@ def _ignores(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:
 
 def _filtered(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:
     """arp_filter: answer only where the kernel would send to the asker."""
-    if not ctx.conf(dev, "arp_filter"):
+    if not ctx.conf(dev, "arp_filter", 0, "or", ()):
         return False
     return routing.output(ctx, family=AF_INET, dst=sip, src=tip).dev != dev
 

@@ -200,7 +200,9 @@ class _Search:
     def _take(self, port: int) -> Tuple:
         other = self.takeable.get(port)
         if other is not None:
-            self.ctx.run.note(f"{self.ctx.host.name}: entry #{other.conn_id} gives up its port {port} to a newer connection")
+            self.ctx.run.note(
+                f"{self.ctx.host.name}: entry #{other.conn_id} gives up its port {port} to a newer connection"
+            )
             conntrack.delete(self.ctx, other)
         return self.with_port(port)
 
@@ -215,7 +217,7 @@ class _Search:
         port = self.low
         for i in range(tries):
             port = self.low + ((offset + i) & 0xFFFF) % self.size
-            if tries - i == NF_NAT_HARDER_THRESH or i == 0 and tries <= NF_NAT_HARDER_THRESH:
+            if tries - i == NF_NAT_HARDER_THRESH or (i == 0 and tries <= NF_NAT_HARDER_THRESH):
                 self._split_takeable()
             if port not in self.taken:
                 return self._take(port)
@@ -268,14 +270,24 @@ def search_domain(low: int, size: int, taken: set[int]) -> Domain:
     if at < size:
         free.append((at, size - 1))
     weights: list[tuple[int, int, int]] = []
-    for index, (first, last) in enumerate(free):
+    jumped = 0
+    for index, (first, last) in reversed(tuple(enumerate(free))):
         if index:
-            run = start_weight(free[index - 1][1] + 1, first - 1)
+            begin = free[index - 1][1] + 1
+            run = start_weight(begin, first - 1)
+            if begin < extra <= first:
+                # The offset is 16 bits wide: behind 65535 comes 0, not the next number of the range.
+                jumped = extra - begin
+                run -= jumped
         else:
             tail = free[-1][1]
-            run = (start_weight(0, first - 1) if first else 0) + (start_weight(tail + 1, size - 1) if tail < size - 1 else 0)
+            run = (start_weight(0, first - 1) if first else 0) + (
+                start_weight(tail + 1, size - 1) if tail < size - 1 else 0
+            )
+            run += jumped
         weights.extend(_pieces(low, first, last, run, each, extra))
     ranges = tuple((low + first, low + last) for first, last in free)
+    weights.sort()
     if len({w for _, _, w in weights}) == 1:
         weights = []
     return Domain(ranges, True, tuple(weights))

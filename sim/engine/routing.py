@@ -32,7 +32,7 @@ from .multipath import select_path
 from .routing_words import decision
 from .rt import Rt
 from .run import Ctx
-from .source import find_device, gateway_of, has_ip, is_own, loopback_name, on_link, select_source, select_source6
+from .source import find_device, gateway_of, has_ip, is_own, leg_source, loopback_name, on_link, select_source, select_source6
 from .validate import dissect, validate_source
 
 DSCP_MASK = 0xFC  # INET_DSCP_MASK
@@ -114,7 +114,7 @@ def _bound_device(ctx: Ctx, flow: Flow, aimless: bool) -> Rt | None:
         return Rt("none", errno=ENODEV, src=flow.src, reason=Reason("send_failed", text))
     if (link is not None and not link.up) or not has_ip(ctx.host, dev):
         text = f"interface {dev} of {ctx.host.name} is down"
-        return Rt("none", errno=ENETUNREACH, src=flow.src, reason=Reason("no_route", text, link and link.where))
+        return Rt("none", errno=ENETUNREACH, src=flow.src, reason=Reason("no_route", text, link.where if link is not None else None))
     local_multicast = flow.dst >> 8 == 0xE00000
     if local_multicast or is_limited_broadcast(AF_INET, flow.dst) or flow.proto == IPPROTO_IGMP:
         if not flow.src:
@@ -131,10 +131,7 @@ def _prefsrc(ctx: Ctx, hit: Hit) -> int:
     """fib_result_prefsrc: ``src`` of the route, else what the leg's device speaks from towards its gateway."""
     if hit.route.prefsrc is not None:
         return hit.route.prefsrc
-    leg = hit.leg
-    if leg is None or leg.dev is None:
-        return 0
-    return select_source(ctx, leg.dev, (leg.via or 0) if leg.via_family == AF_INET else 0, hit.route.scope) or 0
+    return (leg_source(ctx, hit.route, hit.leg) or 0) if hit.leg is not None else 0
 
 
 def _make_output(ctx: Ctx, flow: Flow, hit: Hit | None, dev: str, kind: str = "unicast", note: str = "") -> Rt:

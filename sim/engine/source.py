@@ -70,7 +70,7 @@ def find_device(ctx: Ctx, family: int, addr: int) -> str | None:
     devices = addresses(ctx.host).devices.get((family, addr))
     if devices is not None:
         what = f"{ctx.host.name}: which of its interfaces got {format_addr(family, addr)} last"
-        return ctx.run.choose(what, tuple(Option(None, dev, dev) for dev in devices))  # type: ignore[no-any-return]
+        return ctx.run.choose(what, tuple(Option(None, dev, dev) for dev in devices))
     found = table_lookup(ctx, local_index(ctx, family, addr), Flow(family, addr))
     if isinstance(found, Hit) and found.route.type == "local":
         return found.leg.dev if found.leg is not None else loopback_name(ctx.host)
@@ -98,6 +98,21 @@ def gateway_of(ctx: Ctx, route: Route, leg: Nexthop) -> int | None:
         if isinstance(found, Hit):
             return None if found.route.scope >= RT_SCOPE_HOST else leg.via
     return leg.via
+
+
+def leg_source(ctx: Ctx, route: Route, leg: Nexthop) -> int | None:
+    """nh_saddr: what the leg's device speaks from towards its gateway.
+
+    A nexthop object has it from its own creation (nh_create_ipv4: one scope narrower than the nexthop's), a leg of
+    the route's own from the route's scope.
+    """
+    if leg.dev is None:
+        return None
+    gateway = leg.via if leg.via_family == AF_INET else None
+    scope = route.scope
+    if route.nhid is not None:
+        scope = RT_SCOPE_LINK if gateway_of(ctx, route, leg) is None else RT_SCOPE_LINK - 1
+    return select_source(ctx, leg.dev, gateway or 0, scope)
 
 
 def select_source(ctx: Ctx, dev: str, dst: int, scope: int = 0) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..engine.jhash import jhash2, reciprocal_scale
 from ..model.addr import AF_INET, format_addr, is_multicast
 from ..model.packet import PACKET_HOST, PACKET_MULTICAST
 from ..model.rule import Match, Miss
@@ -16,40 +17,13 @@ if TYPE_CHECKING:
     from ..model.conntrack import Conn
     from ..model.packet import Skb
 
-JHASH_INITVAL = 0xDEADBEEF
 MAX_NODES = 32
 
 
-def _rol(word: int, shift: int) -> int:
-    return (word << shift | word >> 32 - shift) & U32
-
-
-def _final(a: int, b: int, c: int) -> int:
-    for shift_c, shift_a, shift_b in ((14, 11, 25), (16, 4, 14)):
-        c = (c ^ b) - _rol(b, shift_c) & U32
-        a = (a ^ c) - _rol(c, shift_a) & U32
-        b = (b ^ a) - _rol(a, shift_b) & U32
-    return (c ^ b) - _rol(b, 24) & U32
-
-
 def jhash_source(family: int, addr: int, seed: int) -> int:
-    """jhash_1word() of an IPv4 address, jhash2() of an IPv6 one, over the words as a little-endian CPU reads them."""
-    if family == AF_INET:
-        start = JHASH_INITVAL + 4 + seed & U32
-        word = int.from_bytes(addr.to_bytes(4, "big"), "little")
-        return _final(word + start & U32, start, start)
-    raw = addr.to_bytes(16, "big")
-    words = [int.from_bytes(raw[i : i + 4], "little") for i in range(0, 16, 4)]
-    a = b = c = JHASH_INITVAL + 16 + seed & U32
-    a, b, c = a + words[0] & U32, b + words[1] & U32, c + words[2] & U32
-    for shifts in ((4, 6, 8), (16, 19, 4)):
-        a = (a - c ^ _rol(c, shifts[0])) & U32
-        c = c + b & U32
-        b = (b - a ^ _rol(a, shifts[1])) & U32
-        a = a + c & U32
-        c = (c - b ^ _rol(b, shifts[2])) & U32
-        b = b + a & U32
-    return _final(a + words[3] & U32, b, c)
+    """Hash of an address over its words as a little-endian CPU reads them."""
+    raw = addr.to_bytes(4 if family == AF_INET else 16, "big")
+    return jhash2([int.from_bytes(raw[i : i + 4], "little") for i in range(0, len(raw), 4)], seed)
 
 
 @match(
@@ -103,7 +77,7 @@ class Cluster(Match):
 
     def _node(self, conn: Conn) -> int:
         first = conn.tuples[0]
-        return jhash_source(first.family, first.src, self.seed) * self.total >> 32
+        return reciprocal_scale(jhash_source(first.family, first.src, self.seed), self.total)
 
     def miss(self, skb: Skb, ctx: Ctx) -> Miss:
         words = self.words()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..engine import conntrack
 from ..model.addr import BITS, format_addr, mask_of
 from ..model.conntrack import IPS_ASSURED, IPS_CONFIRMED, Conn, Tuple
 from ..model.packet import IPPROTO_TCP
@@ -117,27 +118,17 @@ class Connlimit(Match):
 
 def _tuple(skb: Skb, ctx: Ctx) -> Tuple:
     """The packet's own tuple, for a packet without entry."""
-    if skb.is_icmp:
-        return Tuple(skb.family, skb.proto, skb.src, skb.dst, skb.icmp_id, skb.icmp_type << 8 | skb.icmp_code)
-    if not skb.has_ports:
-        return Tuple(skb.family, skb.proto, skb.src, skb.dst, 0, 0)
-    words = transport_ports(skb, ctx)
-    if skb.frag or words is None:
+    if skb.has_ports and (skb.frag or transport_ports(skb, ctx) is None):
         raise HotDrop
-    return Tuple(skb.family, skb.proto, skb.src, skb.dst, *words)
+    return conntrack.get_tuple(ctx.ws, skb)
 
 
 def _live(one: Counted, ctx: Ctx) -> Conn | None:
     found = ctx.hs.ct.by_tuple.get(one)
     conn = None if found is None else ctx.hs.ct.get(found[0])
-    if conn is None or (conn.timeout_at is not None and conn.timeout_at <= ctx.now):
-        return None
-    return conn
+    return None if conn is None or conntrack.expired(ctx, conn) else conn
 
 
 def _closed(conn: Conn) -> bool:
     """already_closed()."""
-    state = getattr(conn.proto_state, "state", None)
-    return conn.tuples[0].proto == IPPROTO_TCP and str(getattr(state, "name", state)) in ("TIME_WAIT", "CLOSE", "7", "8")
-
-
+    return conn.tuples[0].proto == IPPROTO_TCP and conntrack.proto_state_name(conn) in ("TIME_WAIT", "CLOSE")

@@ -54,7 +54,10 @@ class Bucket(NamedTuple):
     over: bool = False
 
 
-@match("hashlimit", doc="-m hashlimit --hashlimit-upto 40/min --hashlimit-burst 20 --hashlimit-mode srcip --hashlimit-name a")
+@match(
+    "hashlimit",
+    doc="-m hashlimit --hashlimit-upto 40/min --hashlimit-burst 20 --hashlimit-mode srcip --hashlimit-name a",
+)
 @dataclass(frozen=True, slots=True)
 class Hashlimit(Match):
     """``average``: seconds * 10^6 between packets, or cost of 16 bytes; ``interval`` 0: no rate match."""

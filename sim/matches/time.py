@@ -137,8 +137,12 @@ def _date(at: At, option: str, text: str, end: bool) -> int:
     parts = [*day.split("-"), *(clock.split(":") if clock else [])]
     if not 1 <= len(parts) <= 6 or not all(part.isdigit() for part in parts):
         raise at.error(f"{option}: not a date: {text!r}", "YYYY-MM-DDThh:mm:ss")
-    year, month, mday, hour, minute, second = (int(part) for part in parts + ["0", "1", "1", "0", "0", "0"][len(parts) :])
-    if not (1970 <= year <= 2038 and 1 <= month <= 12 and 1 <= mday <= 31 and hour < 24 and minute < 60 and second < 60):
+    year, month, mday, hour, minute, second = (
+        int(part) for part in parts + ["0", "1", "1", "0", "0", "0"][len(parts) :]
+    )
+    if not (
+        1970 <= year <= 2038 and 1 <= month <= 12 and 1 <= mday <= 31 and hour < 24 and minute < 60 and second < 60
+    ):
         raise at.error(f"{option}: not a date between 1970 and 2038: {text!r}")
     return _days_from_civil(year, month, mday) * DAY + hour * 3600 + minute * 60 + second
 

@@ -82,7 +82,10 @@ _matches: dict[str, Info] = {}
 _targets: dict[str, Info] = {}
 
 # Which module defines a name where that is not simply the name in lower case.
-MATCH_MODULE: dict[str, str] = {"icmp6": "icmp", "icmpv6": "icmp", "ipv6-icmp": "icmp", "hl": "ttl", "2": "", "set": "set_"}
+MATCH_MODULE: dict[str, str] = {
+    "icmp6": "icmp", "icmpv6": "icmp", "ipv6-icmp": "icmp", "hl": "ttl", "2": "", "set": "set_",
+    **dict.fromkeys(("ipv6header", "frag", "hbh", "dst", "rt", "mh", "srh", "eui64"), "ipv6ext"),
+}  # fmt: skip
 TARGET_MODULE: dict[str, str] = {
     "ACCEPT": "standard", "DROP": "standard", "RETURN": "standard", "QUEUE": "nfqueue", "NOTRACK": "ct", "HL": "ttl",
     "SET": "set_", "DNPT": "npt", "SNPT": "npt",

@@ -6,7 +6,7 @@ The plain forms go through ``iproute_text``, which turns them into the same entr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, parse_addr, parse_prefix
@@ -114,7 +114,7 @@ def _link(entry: Entry, where: Where) -> tuple[Link, str | None] | None:
         master=word(entry, "master"),
         group=0 if group == "default" else unsigned(group, "group", 0xFFFFFFFF),
         peer_ifindex=number(entry, "link_index", None, 0x7FFFFFFF),
-        peer_netnsid=_netnsid(entry.get("link_netnsid")),
+        peer_netnsid=_netnsid(entry["link_netnsid"]) if "link_netnsid" in entry else None,
         altnames=tuple(words(entry, "altnames")),
         xdp=xdp,
         where=where,
@@ -122,10 +122,8 @@ def _link(entry: Entry, where: Where) -> tuple[Link, str | None] | None:
     return link, word(entry, "link")
 
 
-def _netnsid(value: Any) -> int | None:
+def _netnsid(value: Any) -> int:
     """The number the kernel calls another namespace by; -1 where the dump shows a name or nothing."""
-    if value is None:
-        return None
     return value if type(value) is int and -2 < value < 1 << 31 else -1
 
 
@@ -259,7 +257,7 @@ class RouteReader:
             nexthops=legs,
             metric=number(entry, "metric", 0),
             tos=0 if "tos" not in entry else dsfield(entry["tos"]),
-            scope=scope_number(get("scope")) if "scope" in entry else _default_scope(kind, legs),
+            scope=scope_number(get("scope", "global")),  # left out of `ip route` where it is global
             prefsrc=None if src is None else _same_family(src, prefix.family),
             protocol=word(entry, "protocol") or "",
             mtu=None,
@@ -341,15 +339,6 @@ def _leg(entry: Entry, family: int) -> Nexthop:
     return Nexthop(dev, address, via_family, weight, "onlink" in flags, "dead" in flags, "linkdown" in flags)
 
 
-def _default_scope(kind: str, legs: tuple[Nexthop, ...]) -> int:
-    """The scope that ``ip route`` leaves out: what iproute2 would choose for such a route."""
-    if kind == "local":
-        return 254
-    if kind in ("broadcast", "multicast", "anycast"):
-        return 253
-    return 253 if legs and kind == "unicast" and all(leg.via is None for leg in legs) else 0
-
-
 def _is_resilient(info: Any) -> bool:
     return isinstance(info, dict) and info.get("type") == "resilient"
 
@@ -371,7 +360,10 @@ def _with_metrics(route: Route, metrics: Any) -> Route:
     locked = merged.get("lock")
     mtu_locked = locked is not None and (not isinstance(locked, list) or "mtu" in locked)
     return replace(
-        route, mtu=number(merged, "mtu"), mtu_locked=mtu_locked and "mtu" in merged, advmss=number(merged, "advmss")
+        route,
+        mtu=number(merged, "mtu"),
+        mtu_locked=mtu_locked and "mtu" in merged,
+        advmss=number(merged, "advmss"),
     )
 
 
@@ -438,7 +430,7 @@ class RuleReader:
         elif "nop" in entry:
             action = "nop"
         elif get("action") is not None:
-            action = get("action")
+            action = str(get("action"))
             if action not in ACTIONS:
                 raise ValueError(f"unknown action {excerpt(action)}")
         group = get("suppress_ifgroup")
@@ -464,7 +456,11 @@ class RuleReader:
             table=RT_TABLE_MAIN if table is None else self.tables.number(table),
             goto=goto,
             suppress_prefixlen=number(entry, "suppress_prefixlen", None, 128),
-            suppress_ifgroup=None if group is None else 0 if group == "default" else unsigned(group, "suppress_ifgroup"),
+            suppress_ifgroup=None
+            if group is None
+            else 0
+            if group == "default"
+            else unsigned(group, "suppress_ifgroup"),
             realm=_rule_realm(entry),
             tun_id=number(entry, "tun_id", None, 0xFFFFFFFFFFFFFFFF),
             text=rule_text(entry),
@@ -539,7 +535,10 @@ def rule_text(entry: Entry) -> str:
     if entry.get("tun_id") is not None:
         parts.append(f"tun_id {entry['tun_id']}")
     parts.append(_rule_action(entry))
-    for key, said in (("suppress_prefixlen", "suppress_prefixlength"), ("suppress_ifgroup", "suppress_ifgroup")):
+    for key, said in (
+        ("suppress_prefixlen", "suppress_prefixlength"),
+        ("suppress_ifgroup", "suppress_ifgroup"),
+    ):
         if entry.get(key) is not None:
             parts.append(f"{said} {entry[key]}")
     return " ".join(parts)
@@ -593,5 +592,3 @@ def entries_of(data: Any, file: str, problems: Problems, family: int = AF_INET) 
         else:
             problems.error(f"entry {position}: expected an object, got {excerpt(entry)}", file)
     return Entries(file, items, family)
-
-

@@ -39,7 +39,18 @@ from .problems import Problems, excerpt
 from .words import parse_mac, proto_number, service_port, unsigned
 
 FLAGS = ("counters", "comment", "skbinfo", "forceadd", "wildcard", "nomatch")
-NUMBERS = ("hashsize", "maxelem", "timeout", "size", "bucketsize", "initval", "markmask", "probes", "resize", "gc")
+NUMBERS = (
+    "hashsize",
+    "maxelem",
+    "timeout",
+    "size",
+    "bucketsize",
+    "initval",
+    "markmask",
+    "probes",
+    "resize",
+    "gc",
+)
 DIMENSIONS = ("ip", "net", "port", "iface", "mac", "mark", "set")
 MOST_KEYS = 1024  # networks that the ranges of one element may need
 ICMP_NAMES = {

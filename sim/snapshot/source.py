@@ -45,6 +45,8 @@ class Source:
 
     def add(self, member: str, opener: Callable[[], IO[bytes]]) -> None:
         """Offer a file under its cleaned relative path."""
+        if member.startswith("__MACOSX/"):
+            return
         name = clean(member)
         if name is None:
             self.refuse(member, "its path leads out of the snapshot")
@@ -185,11 +187,9 @@ def _zip_opener(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[
 
 def _tar(path: Path) -> Source:
     """Members are read in one pass: a compressed tar can't be read at random without unpacking it again."""
-    import tarfile
-
     source = Source(path)
     try:
-        with _counted(path, source.name) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with _counted(path, source.name) as stream, _open_tar(stream) as archive:
             for count, member in enumerate(archive):
                 if count > MAX_MEMBERS:
                     raise SnapshotError(f"more than {MAX_MEMBERS} files", Where(source.name), REMEDY_SIZE)
@@ -199,6 +199,23 @@ def _tar(path: Path) -> Source:
     except Exception as error:  # TarError, EOFError, zlib.error, BadGzipFile, OverflowError …
         raise SnapshotError(f"not a readable tar: {str(error)[:200]}", Where(source.name)) from error
     return source
+
+
+MAX_PAX = 8 << 10  # bytes of one extended header; its parser's time grows with the square (CVE-2024-6232)
+
+
+def _open_tar(stream: _Counted) -> tarfile.TarFile:
+    import tarfile
+
+    class Info(tarfile.TarInfo):
+        """A member whose extended headers are refused before they are parsed."""
+
+        def _proc_pax(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+            if self.size > MAX_PAX:
+                raise tarfile.ReadError("an extended header is too long")
+            return super()._proc_pax(archive)  # type: ignore[misc]
+
+    return tarfile.open(fileobj=stream, mode="r|", tarinfo=Info)  # type: ignore[call-overload]
 
 
 class _Counted:

@@ -105,7 +105,7 @@ class TableNames:
 
     def __init__(self) -> None:
         self.known: dict[str, int] = dict(TABLES)
-        self._memo: dict[object, int] = dict(TABLES)
+        self._memo: dict[str, int] = dict(TABLES)
 
     def number(self, text: object) -> int:
         found = self._memo.get(text) if isinstance(text, str) else None

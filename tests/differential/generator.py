@@ -3,11 +3,12 @@
 A situation is plain JSON: ``topology`` (the parsed form of a lab file) and ``packets``, a list of operations:
 
     {"op": "send", "record": {...}}              a packet of the contract's simulate form
-    {"op": "reply", "of": 3, "flags": "R"}       the natural answer to what packet 3 became, some fields changed
-    {"op": "again", "of": 3, "change": {...}}    packet 3 once more, some fields changed
-    {"op": "error", "of": 3, "type": 3, ...}     an ICMP error quoting what packet 3 became
+    {"op": "reply", "back": 0, "flags": "R"}     the natural answer to what a packet became, some fields changed
+    {"op": "again", "back": 1, "change": {...}}  a packet once more, some fields changed
+    {"op": "error", "back": 0, "type": 3, ...}   an ICMP error quoting what a packet became
     {"op": "wait", "seconds": 1.3}
 
+``back`` 0 is the latest packet that arrived or left, 1 the one before; ``of`` in its place names an operation by number.
 Replies are symbolic because only the kernel (or the simulator) knows what a packet became.
 """
 
@@ -285,24 +286,21 @@ class Situation:
             if kind < 0.42 or not sent:
                 out.append({"op": "send", "record": self._fresh(number)})
             elif kind < 0.72:
-                op: dict[str, Any] = {"op": "reply", "of": self.pick(sent[-6:])}
+                op: dict[str, Any] = {"op": "reply", "back": self.rnd.choice([0, 0, 0, 1, 2, 3])}
                 if self.chance(0.12):
                     op["flags"] = self.pick(["R", "RA", "F", "FA", "S", "SA", "A", "PA"])
                 out.append(op)
             elif kind < 0.86:
-                out.append({"op": "again", "of": self.pick(sent[-8:]), "change": self._change()})
+                out.append({"op": "again", "back": self.rnd.randrange(6), "change": self._change()})
             elif kind < 0.95:
                 error = self.pick([(3, 0), (3, 1), (3, 3), (3, 4), (11, 0), (12, 0), (3, 13)])
-                out.append({"op": "error", "of": self.pick(sent[-6:]), "type": error[0], "code": error[1],
+                out.append({"op": "error", "back": self.rnd.randrange(4), "type": error[0], "code": error[1],
                             "from": self.pick([None, None, *REMOTES])})  # fmt: skip
             else:
                 out.append({"op": "send", "record": self._fresh(number)})
         if self.level > 4 and self.chance(0.12):
             where = self.rnd.randrange(len(out) // 2, len(out))
             out.insert(where, {"op": "wait", "seconds": 1.35})
-            for op in out[where + 1 :]:
-                if "of" in op and op["of"] >= where:
-                    op["of"] += 1
             for host in self.hosts.values():
                 host["sysctl"]["net.netfilter.nf_conntrack_udp_timeout"] = 1
                 host["sysctl"]["net.netfilter.nf_conntrack_icmp_timeout"] = 1

@@ -10,6 +10,7 @@ from ...model.conntrack import (
     IPS_DYING,
     IPS_FIXED_TIMEOUT,
     IPS_SEEN_REPLY,
+    IPS_SEQ_ADJUST,
     IPS_SRC_NAT,
     ORIGINAL,
     REPLY,
@@ -308,12 +309,7 @@ class _Segment:
     def _ignored(self) -> str:
         """TCP_CONNTRACK_IGNORE: the entry may be out of step with the ends; the packet passes and is remembered."""
         tcp, skb, direction = self.tcp, self.skb, self.direction
-        if (
-            self.index == SYNACK
-            and tcp.last_index == SYN
-            and tcp.last_dir != direction
-            and skb.tcp_ack == tcp.last_end
-        ):
+        if self.index == SYNACK and tcp.last_index == SYN and tcp.last_dir != direction and skb.tcp_ack == tcp.last_end:
             # The server answers a SYN that was ignored: both ends are in step, so follow them.
             flags = tcp.last_flags & ~EXP_CHALLENGE_ACK
             side = Side(tcp.last_end, tcp.last_end, max(1, tcp.last_win), 0, tcp.last_wscale, flags)
@@ -382,12 +378,7 @@ class _Segment:
         half_open = not self.conn.status & IPS_ASSURED and tcp.last_index == ACK
         if (answers_syn or half_open) and skb.tcp_ack == tcp.last_end:
             return self._in_window()
-        if (
-            self.old == SYN_SENT
-            and tcp.last_index == ACK
-            and tcp.last_dir == REPLY
-            and skb.tcp_seq == tcp.last_ack
-        ):
+        if self.old == SYN_SENT and tcp.last_index == ACK and tcp.last_dir == REPLY and skb.tcp_seq == tcp.last_ack:
             return self._in_window()
         return None
 
@@ -415,6 +406,11 @@ class _Segment:
         sender, receiver = self.tcp.seen[direction], self.tcp.seen[1 - direction]
         flags, seq, ack = skb.tcp_flags, skb.tcp_seq, skb.tcp_ack
         sack = _highest_sack(skb, ack) if receiver.flags & SACK_PERM else ack
+        if self.conn.status & IPS_SEQ_ADJUST:
+            from ..helpers import seqadj
+
+            shift = seqadj.offset(self.ctx, self.conn, 1 - direction, (ack - 1) & _M)
+            ack, sack = (ack - shift) & _M, (sack - shift) & _M
         win, end = skb.window, segment_end(skb)
 
         if sender.td_maxwin == 0 and not flags & TH_SYN:
@@ -510,9 +506,7 @@ class _Segment:
         if (tcp.last_dir, tcp.last_seq, tcp.last_ack, tcp.last_end, tcp.last_win) == last:
             self.tcp = replace(tcp, retrans=tcp.retrans + 1)
             return
-        self.tcp = replace(
-            tcp, last_dir=last[0], last_seq=seq, last_ack=ack, last_end=end, last_win=last[4], retrans=0
-        )
+        self.tcp = replace(tcp, last_dir=last[0], last_seq=seq, last_ack=ack, last_end=end, last_win=last[4], retrans=0)
 
     def _handle_invalid(self) -> None:
         """nf_tcp_handle_invalid(): FINs or RSTs beyond the window from both sides shorten a long timeout."""
@@ -544,9 +538,7 @@ class _Segment:
                 return ACCEPTED
             if self.index == SYN and self.old == SYN_SENT:
                 return ACCEPTED  # a retransmitted SYN does not renew the timeout
-        elif (
-            not conn.status & IPS_ASSURED and self.old in (SYN_RECV, ESTABLISHED) and self.new == ESTABLISHED
-        ):
+        elif not conn.status & IPS_ASSURED and self.old in (SYN_RECV, ESTABLISHED) and self.new == ESTABLISHED:
             conn = set_status(ctx, conn, IPS_ASSURED)
         refresh(ctx, skb, conn, self._timeout(conn))
         return ACCEPTED

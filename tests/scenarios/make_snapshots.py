@@ -1,0 +1,79 @@
+"""Builds every stage of the five situations in namespaces and captures it: the snapshots that ship with nattrace.
+
+Run as root: ``python tests/scenarios/make_snapshots.py [NAME …]``. What a capture holds beside the stage's own
+facts (times, socket cookies, the machine's users) is reduced to what nattrace reads, so that a new run changes
+nothing where nothing changed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from nattrace.tracer.lab.build import build
+from nattrace.tracer.lab.topology import from_data
+
+HERE = Path(__file__).resolve().parent
+TARGET = HERE.parent.parent / "sim" / "snapshots"
+DROPPED = ("nft.json", "fdb.json", "vlan.json", "neigh-proxy.json", "group.txt", "expect.txt", "xfrm.txt", "tc.txt",
+           "ip6tables-save.txt", "route6.json", "rule6.json", "nexthop.json", "hosts.txt", "nft.txt")  # fmt: skip
+KEPT_SYSCTL = ("net.ipv4.conf.", "net.ipv4.ip_", "net.ipv4.icmp_", "net.ipv4.fib_", "net.ipv4.fwmark", "net.ipv4.tcp_fwmark",
+               "net.netfilter.nf_conntrack", "net.ipv4.neigh.")  # fmt: skip
+CAPTURED_AT = "2026-11-21T09:00:00Z"
+
+
+def main(names: list[str]) -> None:
+    sys.path.insert(0, str(HERE))
+    from stages import STAGES
+
+    for name in names or list(STAGES):
+        make(name, STAGES[name].data, STAGES[name].title)
+
+
+def make(name: str, data: dict[str, object], title: str) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch) / "snapshot"
+        with build(from_data(data, name), "ntsnap") as lab:  # type: ignore[arg-type]
+            lab.listen()
+            lab.snapshot(home)
+        for host in sorted(p for p in home.iterdir() if p.is_dir()):
+            _reduce(host, dict(data["hosts"][host.name].get("users", {})))  # type: ignore[index]
+        index = json.loads((home / "snapshot.json").read_text())
+        index["title"] = title
+        (home / "snapshot.json").write_text(json.dumps(index, indent=1) + "\n")
+        target = TARGET / name
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(home, target)
+    print(name)
+
+
+def _reduce(folder: Path, users: dict[str, int]) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    for file in DROPPED:
+        (folder / file).unlink(missing_ok=True)
+    sysctl = folder / "sysctl.txt"
+    kept = [line for line in sysctl.read_text().splitlines(True) if line.startswith(KEPT_SYSCTL)]
+    sysctl.write_text("".join(kept))
+    (folder / "passwd.txt").write_text("root:x:0:0::/root:/bin/sh\n" + "".join(
+        f"{user}:x:{uid}:{uid}::/home/{user}:/bin/sh\n" for user, uid in users.items()))  # fmt: skip
+    for file in ("iptables-save.txt", "iptables-legacy-save.txt"):
+        rules = folder / file
+        if rules.exists():
+            lines = [line for line in rules.read_text().splitlines(True) if not line.startswith("#")]
+            rules.write_text("".join(lines))
+    sockets = folder / "sockets.txt"
+    if sockets.exists():
+        import re
+
+        sockets.write_text(re.sub(r" (ino:\d+|sk:\S+|users:\(\(.*?\)\)|cgroup:\S+)", "", sockets.read_text()))
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["captured_at"], meta["hostname"] = CAPTURED_AT, folder.name
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
