@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ..model.packet import Skb
 
 # Per-hop behaviours: RFC 2474 (CS), 2597 (AF), 3246 (EF), 5865 (VA)
-CLASSES = {f"cs{n}": n << 3 for n in range(8)} | {f"af{c}{d}": c << 3 | d << 1 for c in range(1, 5) for d in range(1, 4)}
+CLASSES = {f"cs{n}": n << 3 for n in range(8)} | {
+    f"af{c}{d}": c << 3 | d << 1 for c in range(1, 5) for d in range(1, 4)
+}
 CLASSES |= {"be": 0, "ef": 0x2E}
 
 

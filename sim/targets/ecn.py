@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from ..model.packet import Skb
 
 
-@target("ECN", families=(AF_INET,), tables=("mangle",), doc="-p tcp -j ECN --ecn-tcp-ece 1 --ecn-tcp-cwr 0 --ecn-ip-ect 2")
+@target(
+    "ECN", families=(AF_INET,), tables=("mangle",), doc="-p tcp -j ECN --ecn-tcp-ece 1 --ecn-tcp-cwr 0 --ecn-ip-ect 2"
+)
 @dataclass(frozen=True, slots=True)
 class Ecn(Target):
     """Sets the ECT codepoint of the IP header and the ECE and CWR flags of TCP; None: left alone."""

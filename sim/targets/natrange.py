@@ -1,6 +1,6 @@
 """Address and port ranges as the NAT targets write them: iptables extensions/libxt_NAT.c parse_to(), parse_ports().
 
-    10.0.0.5   10.0.0.5-10.0.0.9   10.0.0.5:80   10.0.0.5:8000-8010   10.0.0.5:8000-8010/5000   :80
+10.0.0.5   10.0.0.5-10.0.0.9   10.0.0.5:80   10.0.0.5:8000-8010   10.0.0.5:8000-8010/5000   :80
 """
 
 from __future__ import annotations

@@ -74,7 +74,9 @@ class Synproxy(Target):
 
     def _handshake(self, ctx: Ctx, asked: Any) -> Verdict:
         """synproxy_recv_client_ack(): only an ACK of a cookie that was given out is taken."""
-        if asked and ctx.unknown("whether the ACK returns the cookie of SYNPROXY's SYN-ACK is known to the client only"):
+        if asked and ctx.unknown(
+            "whether the ACK returns the cookie of SYNPROXY's SYN-ACK is known to the client only"
+        ):
             return Verdict(STOLEN, reason="stolen_synproxy", text="handshake done: the proxy now opens the connection")
         return Verdict(DROP, reason="synproxy_bad_cookie", text="the ACK returns no cookie of SYNPROXY")
 

@@ -36,7 +36,7 @@ def pair() -> Iterator[None]:
         for namespace in (ASKER, OTHER):
             subprocess.run(["ip", "netns", "add", namespace], check=True)
         sh(ASKER, f"ip link add x0 type veth peer name x0 netns {OTHER}; ip link set x0 up; ip link set lo up;"
-                  "echo 1 > /proc/sys/net/ipv4/neigh/x0/mcast_solicit; echo 100 > /proc/sys/net/ipv4/neigh/x0/retrans_time_ms")  # fmt: skip
+                  "cd /proc/sys/net/ipv4/neigh/x0; echo 1 > mcast_solicit; echo 100 > retrans_time_ms")  # fmt: skip
         sh(OTHER, "ip link add y0 type veth peer name y1; for d in lo x0 y0 y1; do ip link set $d up; done;"
                   "echo 0 > /proc/sys/net/ipv4/neigh/x0/proxy_delay")  # fmt: skip
         yield

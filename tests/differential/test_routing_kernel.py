@@ -179,7 +179,8 @@ class Situation:
         for chance, words in (
             (0.1, "not"), (0.35, f"from {self.prefix()}"), (0.25, f"to {self.prefix()}"),
             (0.2, f"iif {r.choice((*DEVICES, 'lo', 'lo', 'nope'))}"), (0.12, f"oif {r.choice((*DEVICES, 'nope'))}"),
-            (0.2, f"fwmark {r.choice(('1', '2', '1/1', '0/2', '3/7'))}"), (0.1, f"tos {r.choice(('0x04', '0x08', '0x10', '0x1c'))}"),
+            (0.2, f"fwmark {r.choice(('1', '2', '1/1', '0/2', '3/7'))}"),
+            (0.1, f"tos {r.choice(('0x04', '0x08', '0x10', '0x1c'))}"),
             (0.15, r.choice(("uidrange 0-0", "uidrange 1000-2000"))), (0.1, f"ipproto {r.choice(('tcp', 'udp'))}"),
             (0.1, r.choice(("sport 1000", "sport 1-2000"))), (0.1, r.choice(("dport 53", "dport 50-100"))),
         ):  # fmt: skip

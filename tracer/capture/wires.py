@@ -19,7 +19,10 @@ NETNSA_NSID, NETNSA_FD = 1, 3
 
 def nsid_of(netns_path: str) -> int | None:
     """The id that the current namespace has for another one; None: it has none."""
-    fd = os.open(netns_path, os.O_RDONLY)
+    try:
+        fd = os.open(netns_path, os.O_RDONLY)
+    except OSError:  # it went away since it was listed
+        return None
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
             body = struct.pack("=BxxxHHi", 0, 8, NETNSA_FD, fd)
