@@ -85,7 +85,7 @@ def _hash_key(ctx: Ctx, flow: Flow, skb: Skb | None) -> Any:
     src, dst, proto, sport, dport = flow.src, flow.dst, flow.proto, flow.sport, flow.dport
     if skb is not None:
         src, dst, proto, sport, dport = skb.src, skb.dst, skb.proto, skb.sport, skb.dport
-        if policy in (0, 2) and skb.is_icmp_error and skb.inner is not None and policy == 0:
+        if policy == 0 and skb.is_icmp_error and skb.inner is not None:  # an error follows what it is about
             src, dst = skb.inner.src, skb.inner.dst
         if not skb.has_ports or skb.mf or skb.frag:
             sport = dport = 0

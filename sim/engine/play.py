@@ -105,6 +105,8 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     ctx.hook = NF_INET_LOCAL_OUT
     if skb.sk is None:
         skb.sk = Sk(uid=skb.uid, mark=skb.mark)
+    if skb.proto == IPPROTO_TCP and skb.tcp_flags == TH_SYN and not skb.sk.transparent:
+        skb.tos &= ~0x03  # do_ip_setsockopt(): a stream socket's ECN bits are TCP's own
     oif = question.oif or skb.sk.bound_dev
     rt = routing.output(
         ctx,

@@ -207,8 +207,12 @@ class _Search:
         return self.with_port(port)
 
     def _exhausted(self, port: int) -> Tuple:
-        """The last tuple tried is kept although it is in use: the packet will be dropped at confirmation."""
-        self.ctx.hs.misc[f"nat ports exhausted #{self.conn.conn_id}"] = True
+        """The last tuple tried is kept although it is in use: the packet will be dropped at confirmation.
+
+        (With a single port to try that is an ordinary clash; nobody would call it exhaustion.)
+        """
+        if self.size > 1:
+            self.ctx.hs.misc[f"nat ports exhausted #{self.conn.conn_id}"] = True
         return self.with_port(port)
 
     def from_offset(self, offset: int) -> Tuple:

@@ -32,7 +32,17 @@ from .multipath import select_path
 from .routing_words import decision
 from .rt import Rt
 from .run import Ctx
-from .source import find_device, gateway_of, has_ip, is_own, leg_source, loopback_name, on_link, select_source, select_source6
+from .source import (
+    find_device,
+    gateway_of,
+    has_ip,
+    is_own,
+    leg_source,
+    loopback_name,
+    on_link,
+    select_source,
+    select_source6,
+)
 from .validate import dissect, validate_source
 
 DSCP_MASK = 0xFC  # INET_DSCP_MASK
@@ -114,7 +124,8 @@ def _bound_device(ctx: Ctx, flow: Flow, aimless: bool) -> Rt | None:
         return Rt("none", errno=ENODEV, src=flow.src, reason=Reason("send_failed", text))
     if (link is not None and not link.up) or not has_ip(ctx.host, dev):
         text = f"interface {dev} of {ctx.host.name} is down"
-        return Rt("none", errno=ENETUNREACH, src=flow.src, reason=Reason("no_route", text, link.where if link is not None else None))
+        where = link.where if link is not None else None
+        return Rt("none", errno=ENETUNREACH, src=flow.src, reason=Reason("no_route", text, where))
     local_multicast = flow.dst >> 8 == 0xE00000
     if local_multicast or is_limited_broadcast(AF_INET, flow.dst) or flow.proto == IPPROTO_IGMP:
         if not flow.src:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ..model.addr import AF_INET, BITS, format_addr
 from ..model.route import (
-    RT_SCOPE_HOST, RT_SCOPE_LINK, RT_TABLE_DEFAULT, RT_TABLE_LOCAL, RT_TABLE_MAIN, Address, Link, Nexthop, Route,
+    RT_SCOPE_HOST,
+    RT_SCOPE_LINK,
+    RT_TABLE_DEFAULT,
+    RT_TABLE_LOCAL,
+    RT_TABLE_MAIN,
+    Address,
+    Link,
+    Nexthop,
+    Route,
 )  # fmt: skip
 from ..model.world import Host
 from .fib_rules import local_index, shared_trie

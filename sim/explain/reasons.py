@@ -318,14 +318,6 @@ _add(
     "neigh_timer_handler(), arp_error_report()", ("no_route", "private_source_leaves"),
 )  # fmt: skip
 _add(
-    REASON, "source_not_owned_error", "The source address is not the host's own",
-    "A local program bound to, or asked for, a source address that no interface has; the kernel refuses to route from "
-    "it.",
-    "Cannot assign requested address (EADDRNOTAVAIL) or Invalid argument.",
-    ("ip addr add ADDRESS/32 dev lo", "or IP_FREEBIND / net.ipv4.ip_nonlocal_bind=1, or IP_TRANSPARENT"),
-    "ip_route_output_key_hash_rcu()", ("source_not_owned",),
-)  # fmt: skip
-_add(
     REASON, "send_failed", "The local send failed before a packet existed",
     "Routing refused the sender's request (bound address or device, no route, forbidden route), so no rule in OUTPUT "
     "ever saw a packet; nat OUTPUT cannot help. errno says how.",
@@ -537,9 +529,11 @@ _add(
     DIAGNOSIS, "source_not_owned", "The source is not an address of this host",
     "A local packet, or a translated one, carries a source address that no interface of the host has; answers to it "
     "are not delivered here unless somebody routes or proxies that address.",
-    "Requests leave, answers stop at ARP: who-has SOURCE without an answer on the uplink.",
-    ("ip addr add ADDRESS/32 dev DEV", "or have the upstream router route the address to this host"),
-    "inet_addr_type()", ("neighbour_failed", "no_return_route"),
+    "Requests leave, answers stop at ARP: who-has SOURCE without an answer on the uplink. A program that binds to it "
+    "gets EADDRNOTAVAIL or EINVAL (then this is the reason of the outcome).",
+    ("ip addr add ADDRESS/32 dev DEV", "or have the upstream router route the address to this host",
+     "for a program that binds to it: net.ipv4.ip_nonlocal_bind=1, IP_FREEBIND or IP_TRANSPARENT"),
+    "inet_addr_type(), ip_route_output_key_hash_rcu()", ("neighbour_failed", "no_return_route"),
 )  # fmt: skip
 _add(
     DIAGNOSIS, "listener_bound_elsewhere", "The service listens on another address",

@@ -149,7 +149,7 @@ class RuleEdit:
     kind = "rule"
 
     def apply(self, world: World) -> World:
-        from ..rules.edit import edit_rules
+        from .whatif_rules import edit_rules
 
         host = host_of(world, self.host)
         return world.with_host(edit_rules(host, self.text, self.family, self.backend))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from conntrack_lab import Lab, packet
-
 from nattrace.sim.engine.conntrack import proto_state_name
 
 RECORDED = Path(__file__).parents[2] / "data" / "conntrack" / "tcp-6.18.txt"
