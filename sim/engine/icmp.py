@@ -238,6 +238,7 @@ def no_listener(ctx: Ctx, skb: Skb, kind: str) -> None:
         out.sk = Sk(has_file=False)
         _send(ctx, skb, out, "tcp_reset", attach=False)
     elif skb.has_ports:
+        skb.ct = skb.ctinfo = None  # __udp4_lib_rcv(): nf_reset_ct() comes before the error, which is looked up anew
         icmp_send(ctx, skb, 3, 3)
 
 

@@ -18,6 +18,7 @@ from ..model.packet import (
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
     PROTO_NUMBER,
+    TH_SYN,
     Sk,
     Skb,
     flags_from_text,
@@ -134,7 +135,20 @@ def packet_of(record: dict[str, Any], inner: bool = False) -> Skb:
     length = _number(record, "len")
     smallest = minimal_length(skb) + len(skb.payload or b"")
     skb.length = smallest if length is None else length
+    if skb.proto == IPPROTO_TCP and skb.tcp_flags & TH_SYN and skb.payload is None:
+        skb.tcp_options = syn_options(skb)
     return skb
+
+
+def syn_options(skb: Skb) -> bytes | None:
+    """A SYN carries no data: what its length has room for beyond the bare header is options, as connect() sends them."""
+    room = skb.length - 40
+    if not 0 < room <= 40 or room % 4:
+        return None
+    mss = b"" if skb.mss is None else b"\x02\x04" + skb.mss.to_bytes(2, "big")
+    full = mss + b"\x04\x02\x08\x0a" + bytes(8) + b"\x01\x03\x03\x07"  # SACK permitted, timestamps, window scale 7
+    options = full if len(full) <= room else mss if len(mss) <= room else b""
+    return options.ljust(room, b"\x01")
 
 
 def injection_of(world: World, record: Any) -> Injection:

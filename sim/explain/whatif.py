@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import InputError
@@ -70,6 +70,8 @@ class SetSysctl:
         host = host_of(world, self.host)
         values = dict(host.sysctl)
         setting = Setting(self.value, WHERE)
+        if self.name in values and values[self.name].value.strip() == self.value:
+            return world  # devinet_sysctl_forward(): writing the value it has copies nothing
         for name in (self.name, *self._copied(host, values)):
             values[name] = setting
         return world.with_host(host.with_(sysctl=values, files=host.files | {"sysctl"}))
@@ -328,5 +330,5 @@ def _rule_edit(world: World, text: str, letter: str, default: str | None, option
 
 __all__ = [
     "ConntrackDelete", "ConntrackFlush", "Edit", "PolicyRuleEdit", "RouteEdit", "RuleEdit", "SetSysctl", "Without", "apply_all",
-    "parse_edits", "replace",
+    "parse_edits",
 ]  # fmt: skip

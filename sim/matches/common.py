@@ -94,7 +94,7 @@ def address(at: At, option: str, text: str) -> int:
 
 
 def network(at: At, option: str, text: str) -> tuple[int, int]:
-    """``address[/mask]`` to (address with its host bits cleared, mask); the mask need not be contiguous."""
+    """``address[/mask]`` to (address as written, mask); the mask need not be contiguous."""
     head, slash, tail = text.partition("/")
     bits = BITS[at.family]
     mask = (1 << bits) - 1
@@ -102,7 +102,7 @@ def network(at: At, option: str, text: str) -> tuple[int, int]:
         mask &= ~0 << bits - number(at, option, tail, bits)
     elif slash:
         mask = address(at, option, tail)
-    return address(at, option, head) & mask, mask
+    return address(at, option, head), mask
 
 
 def prefix_length(at: At, option: str, text: str) -> int:

@@ -87,8 +87,7 @@ class _TypeMatch(Match):
     def _show(self) -> str:
         if self.icmp4 and self.kind == 255:
             return "any"
-        low, high = self.codes
-        code = "" if (low, high) == (0, 255) else f"/{low}" if low == high else f"/{low}:{high}"
+        code = "" if self.codes == (0, 255) else f"/{self.codes[0]}"  # iptables-save never prints a range
         return f"{self.kind}{code}"
 
 

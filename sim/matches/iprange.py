@@ -36,8 +36,6 @@ class Iprange(Match):
             first, dash, last = args[0].partition("-")
             low = address(at, name, first)
             high = address(at, name, last) if dash else low
-            if high < low:
-                raise at.error(f"{name}: the range {args[0]} ends before it begins")
             fields |= {name[2:5]: (low, high), f"not_{name[2:5]}": negated}
         return cls(**fields, family=at.family)  # type: ignore[arg-type]
 

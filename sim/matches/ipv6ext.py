@@ -95,7 +95,7 @@ class Rt(_Unmodelled):
     )
 
 
-@match("mh", families=(AF_INET6,), doc="-p mobility-header -m mh --mh-type 1")
+@match("mh", families=(AF_INET6,), doc="-p 135 -m mh --mh-type 1")
 @dataclass(frozen=True, slots=True)
 class Mh(_Unmodelled):
     """Mobile IPv6."""

@@ -63,6 +63,9 @@ class Policy(Match):
         elements = tuple(tuple(row[name] for name in ELEMENT_ORDER if name in row) for row in rows)
         if kind == "none" and (strict or any(elements)):
             raise at.error("--pol none takes no further criteria")
+        for element in elements:
+            if any(c[0].startswith("--tunnel") for c in element) and ("--mode", False, "tunnel") not in element:
+                raise at.error("--tunnel-src and --tunnel-dst need --mode tunnel")
         if len(elements) > MAX_ELEMENTS or (strict and not all(elements)) or (len(elements) > 1 and not strict):
             raise at.error("-m policy: elements must not be empty, several need --strict, and there are at most four")
         return cls(direction, kind == "ipsec", strict, elements if any(elements) else ())

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ..engine.run import Ctx
     from ..model.packet import Skb
 
+STANDARD_NAMES = {"cosmos": "0"}  # /etc/iproute2/rt_realms as distributions ship it; iptables-save prints the name
+
 
 @match(
     "realm",
@@ -37,7 +39,7 @@ class Realm(Match):
     def parse(cls, found: Found, at: At) -> Realm:
         if not found:
             raise at.error("-m realm needs --realm")
-        text = found[0].args[0]
+        text = STANDARD_NAMES.get(found[0].args[0], found[0].args[0])
         if not text[:1].isdigit():
             raise at.error(f"--realm: {text!r}: names of realms are not in a snapshot", "write the number")
         return cls(*masked(at, "--realm", text), found[0].negated)

@@ -159,7 +159,7 @@ class Tcp(Match):
             out += opt("--dport", self.not_dport, show_span(*self.dport))
         if self.option is not None:
             out += opt("--tcp-option", self.not_option, self.option)
-        if self.flags:
+        if self.flags and self.flags != (0, 0):
             out += opt("--tcp-flags", self.not_flags, show_flags(self.flags[0]), show_flags(self.flags[1]))
         return out
 

@@ -151,6 +151,8 @@ class Situation:
             sysctl[f"net.ipv4.neigh.{dev}.mcast_solicit"] = 1
             sysctl[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 12
         sysctl["net.ipv4.ip_forward"] = 0 if self.chance(0.08) else 1
+        for dev in devices:
+            sysctl[f"net.ipv4.conf.{dev}.send_redirects"] = 0
         if self.level < 2:
             return
         for dev in devices:
@@ -301,6 +303,11 @@ class Situation:
         if self.level > 4 and self.chance(0.12):
             where = self.rnd.randrange(len(out) // 2, len(out))
             out.insert(where, {"op": "wait", "seconds": 1.35})
+            for op in out:  # a connect() would send its SYN again meanwhile
+                record = op.get("record", {})
+                if record.get("in", "") is None and record.get("proto") == "tcp" and record["flags"] == "S":
+                    record.update(proto="udp", len=28, df=False)
+                    del record["flags"]
             for host in self.hosts.values():
                 host["sysctl"]["net.netfilter.nf_conntrack_udp_timeout"] = 1
                 host["sysctl"]["net.netfilter.nf_conntrack_icmp_timeout"] = 1
@@ -311,7 +318,7 @@ class Situation:
         if kind < 0.35:
             return {}
         if kind < 0.5:
-            return {"flags": self.pick(["S", "A", "PA", "FA", "R", "RA", "", "SF"])}
+            return {"flags": self.pick(["S", "A", "PA", "FA", "R", "RA", "-", "SF"])}
         if kind < 0.6:
             return {"dport": self.pick(DPORTS)}
         if kind < 0.7:
@@ -380,10 +387,11 @@ class Situation:
         elif kind < 0.75:
             record.update(proto="tcp", sport=self.pick(SPORTS), dport=self.pick(DPORTS), flags="S", tcp_seq=1000 * number + 7)
             if self.chance(0.15):
-                record.update(flags=self.pick(["SA", "A", "PA", "FA", "R", "RA", "", "SF", "F"]), tcp_ack=self.pick([0, 5000]))
+                record.update(flags=self.pick(["SA", "A", "PA", "FA", "R", "RA", "-", "SF", "F"]), tcp_ack=self.pick([0, 5000]))
             if record["in"] is None and record["flags"] == "S":
                 record.pop("tcp_seq")
                 record["len"] = 60
+                record["tos"] &= 0xFC  # IP_TOS of a stream socket leaves the ECN bits alone
             else:
                 if "S" in record["flags"] and self.chance(0.5):
                     record["mss"] = self.pick([1460, 1400, 500])
@@ -402,17 +410,28 @@ class Situation:
         if record.get("proto") in ("udp", "icmp") and self.chance(0.3):
             record["df"] = True
         record.setdefault("df", record["proto"] == "tcp")
+        if record["in"] is None:
+            self._local_ports(record)
+
+    def _local_ports(self, record: dict[str, Any]) -> None:
+        """A sender's port is not a listener's; a segment made by hand needs its source for the checksum."""
+        taken = {int(x.rpartition(":")[2].split()[-1]) for x in self.hosts[record["host"]]["listen"]}
+        while record.get("sport") is not None and record["sport"] in {*taken, record["dport"]}:
+            record["sport"] = self.pick(SPORTS)
+        by_hand = record["proto"] == "dccp" or record["proto"] == "tcp" and record["flags"] != "S"
+        if by_hand and not record["src"]:
+            record["src"] = self.pick(self.own[record["host"]] or ["127.0.0.1"])
 
 
 STEADY = {
-    "net.ipv4.icmp_ratelimit": 0, "net.ipv4.icmp_msgs_per_sec": 1000000, "net.ipv4.icmp_msgs_burst": 1000000,
+    "net.ipv4.icmp_ratemask": 0, "net.ipv4.icmp_msgs_per_sec": 1000000, "net.ipv4.icmp_msgs_burst": 1000000,
     "net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0, "net.ipv4.icmp_echo_ignore_all": 1,
     "net.ipv4.fib_multipath_hash_policy": 0,
 }  # fmt: skip
 
 DEVICE_SYSCTLS = [
     ("rp_filter", 0.25, [1, 2]), ("forwarding", 0.08, [0, 1]), ("accept_local", 0.1, [1]), ("route_localnet", 0.08, [1]),
-    ("src_valid_mark", 0.1, [1]), ("send_redirects", 1.0, [0]), ("arp_ignore", 0.03, [1]), ("arp_filter", 0.03, [1]),
+    ("src_valid_mark", 0.1, [1]), ("arp_ignore", 0.03, [1]), ("arp_filter", 0.03, [1]),
 ]  # fmt: skip
 
 HOST_SYSCTLS = [

@@ -243,11 +243,14 @@ def concrete(op: dict[str, Any], done: dict[int, Observation]) -> dict[str, Any]
 
 def _again(record: dict[str, Any], change: dict[str, Any]) -> dict[str, Any] | None:
     out = {k: v for k, v in record.items() if k not in ("id", "ip_id", "observed")}
+    if out.get("in") is None and out.get("proto") == "tcp" and is_connect(record):
+        out["tos"] = out.get("tos", 0) & 0xFC
+        change = {k: v for k, v in change.items() if k != "tos"}
     for key, value in change.items():
         if key in ("sport", "dport") and key not in out:
             continue
-        if key == "flags" and out.get("proto") != "tcp":
-            continue
+        if key == "flags" and (out.get("proto") != "tcp" or out.get("in") is None and not out.get("src")):
+            continue  # a raw segment needs to know its source for the checksum
         out[key] = value
     if out.get("proto") == "tcp" and out.get("in") is None:
         if is_connect(out):
@@ -284,7 +287,6 @@ def _reply(final: Final, op: dict[str, Any]) -> dict[str, Any] | None:
         if out["flags"] is None:
             return None
         out["len"] = 40 + (20 if "P" in out["flags"] else 0)
-        out["raw"] = True
         if final.kind == "arrived" and out["flags"] == "S":
             return None  # a raw SYN of a local process: connect() is the form that is compared
     elif proto == 1:

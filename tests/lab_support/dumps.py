@@ -34,8 +34,8 @@ _KEYS = {"src", "dst", "sport", "dport", "type", "code", "id", "srckey", "dstkey
 
 
 def conntrack_entries(lab: Lab, host: str) -> list[dict[str, Any]]:
-    """``conntrack -L -o extended,id``, one dict an entry: proto, timeout, state, orig, reply, flags, mark, zones."""
-    return [parse_entry(line) for line in lab.run(host, "conntrack", "-L", "-o", "extended,id", check=False).splitlines()]
+    """``conntrack -L -o extended``, one dict an entry: proto, timeout, state, orig, reply, flags, mark, zones."""
+    return [parse_entry(line) for line in lab.run(host, "conntrack", "-L", "-o", "extended", check=False).splitlines()]
 
 
 def parse_entry(line: str) -> dict[str, Any]:

@@ -64,11 +64,15 @@ def segments(links: dict[str, list[dict[str, Any]]], paths: dict[str, str | None
     ids: dict[str, dict[int, str]] = {host: {} for host in links}
     for host, path in paths.items():
         if any("link_netnsid" in x for x in links[host]):
-            with inside(path):
-                for other, there in paths.items():
-                    nsid = nsid_of(there) if there is not None else None
-                    if nsid is not None:
-                        ids[host][nsid] = other
+            try:
+                with inside(path):
+                    for other, there in paths.items():
+                        nsid = nsid_of(there) if there is not None else None
+                        if nsid is not None:
+                            ids[host][nsid] = other
+            except FileNotFoundError:  # somebody else's namespace, gone since it was listed
+                if host in wanted:
+                    raise
     joined = _Union()
     enslaved: set[tuple[str, str]] = set()
     for host, rows in links.items():

@@ -11,11 +11,13 @@ finds a lab whose maker was killed, and :func:`sweep` removes labs whose maker i
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
 import select
 import socket
+import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -89,10 +91,7 @@ class Lab:
 
 
 def silent_listener(text: str) -> socket.socket:
-    """``udp 53``, ``udp 10.0.0.1:53``, ``tcp 80``: a bound socket that never answers.
-
-    A listening TCP socket gets a classic BPF filter "return 0" (SO_ATTACH_FILTER), which swallows every segment.
-    """
+    """``udp 53``, ``udp 10.0.0.1:53``, ``tcp 80``: a bound socket that never answers."""
     proto, _, place = text.partition(" ")
     address, _, port = place.strip().rpartition(":")
     kinds = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
@@ -102,16 +101,29 @@ def silent_listener(text: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
     if proto == "tcp":
-        import ctypes
-
-        code = ctypes.create_string_buffer(bytes.fromhex("0600000000000000"), 8)  # BPF_RET | BPF_K, 0
-        program = ctypes.create_string_buffer(16)
-        ctypes.memmove(program, (1).to_bytes(2, "little") + bytes(6) + ctypes.addressof(code).to_bytes(8, "little"), 16)
-        sock.setsockopt(socket.SOL_SOCKET, 26, program.raw)  # SO_ATTACH_FILTER
+        swallow(sock, only_syn=True)
     sock.bind((address or "0.0.0.0", int(port)))
     if proto == "tcp":
         sock.listen(8)
     return sock
+
+
+_ALL = ((0x06, 0, 0, 0),)  # BPF_RET | BPF_K: nothing is taken
+_SYNS = (  # only a first SYN is thrown away; what belongs to no connection still gets its reset
+    (0x30, 0, 0, 13),  # BPF_LD | BPF_B | BPF_ABS: the flags
+    (0x54, 0, 0, 0x12),  # BPF_AND: SYN and ACK
+    (0x15, 0, 1, 0x02),  # BPF_JEQ: SYN alone
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
+
+
+def swallow(sock: socket.socket, only_syn: bool = False) -> None:
+    """A classic BPF filter (SO_ATTACH_FILTER) that throws segments away unseen by TCP: the socket never answers."""
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in (_SYNS if only_syn else _ALL))
+    code = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("=HxxxxxxQ", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog
+    sock.setsockopt(socket.SOL_SOCKET, 26, header)
 
 
 def build(topology: Topology, prefix: str, keep: bool = False) -> Lab:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any
 
 from . import netns
-from .build import EDGE, Lab
+from .build import EDGE, Lab, swallow
 from .packets import arp_reply, build, mac_bytes, number_of, parse, transport
 
 ETH_P_ALL = 3
@@ -32,6 +32,7 @@ ETH_P_IP, ETH_P_ARP, ETH_P_FENCE = 0x0800, 0x0806, 0x88B5
 PACKET_OUTGOING = 4
 SO_MARK, SO_BINDTODEVICE, IP_TRANSPARENT, IP_FREEBIND, IP_PKTINFO = 36, 25, 19, 15, 8
 SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
+TCP_REPAIR = 19
 HOPS = 8  # fences after the last thing seen: more than the longest chain of devices that a packet can pass unseen
 NEIGHBOUR_WAIT = 3.6  # seconds: three probes one second apart (neigh/default), plus their timer's slack
 
@@ -107,6 +108,7 @@ class Wires:
         self.raw: dict[int, tuple[str, socket.socket]] = {}
         self.inner_ports: dict[tuple[str, str], socket.socket] = {}
         self.kept: list[socket.socket] = []
+        self.connections: dict[tuple[Any, ...], socket.socket] = {}
         self.pending: dict[tuple[str, str, bytes], float] = {}
         self.neighbour_wait = neighbour_wait
         self.affinity = os.sched_getaffinity(0)
@@ -224,20 +226,58 @@ class Wires:
     def send_local(self, record: dict[str, Any]) -> int | None:
         """Send as a process of the host would; the errno it saw, or None."""
         proto = number_of(record.get("proto", "icmp"))
+        flow = (record["host"], record.get("sport"), record["dst"], record.get("dport"))
+        if proto == 6 and flow in self.connections:  # a second connect() of the same flow is refused
+            self.connections.pop(flow).close()
         with netns.inside(netns.path_of(self.lab.netns(record["host"]))):
             try:
                 uid = record.get("uid") or 0
                 _as_user(uid, record.get("gid", uid) or 0)
                 try:
                     sock = self._local_socket(proto, record)
+                    stand_in = socket.socket(socket.AF_INET, socket.SOCK_STREAM) if proto == 6 and not is_connect(record) else None
                 finally:
                     _as_user(0, 0)
             except OSError as error:
                 return error.errno or errno.EINVAL
+            code = self._local_send(sock, proto, record)
+            kept = self._keep(sock, stand_in, proto, record, code)
+            if kept is not None:
+                self.kept.append(kept)
+                if proto == 6:
+                    self.connections[flow] = kept
+            return code
+
+    def _keep(self, sock: socket.socket, stand_in: socket.socket | None, proto: int, record: dict[str, Any],
+              code: int | None) -> socket.socket | None:  # fmt: skip
+        """The sender's socket stays, so that answers find it; it never answers itself.
+
+        A datagram socket becomes connected to its peer after the sending (before, it would be routed differently). A
+        segment that went through a raw socket gets a connection made by TCP_REPAIR, which sends nothing.
+        """
+        if stand_in is not None:
+            sock.close()
+            if code is None and record.get("src"):
+                try:
+                    stand_in.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+                    swallow(stand_in)
+                    self._bind(stand_in, record, True)
+                    stand_in.connect((record["dst"], record["dport"]))
+                    return stand_in
+                except OSError:
+                    pass  # no way back to the peer, or a listener has the port
+            stand_in.close()
+            return None
+        if code is None and proto in (17, 136):
             try:
-                return self._local_send(sock, proto, record)
-            finally:
-                sock.close()
+                sock.connect((record["dst"], record["dport"]))
+                return sock
+            except OSError:
+                pass
+        if is_connect(record) and code is None:
+            return sock
+        sock.close()
+        return None
 
     def _local_socket(self, proto: int, record: dict[str, Any]) -> socket.socket:
         if proto == 17:
@@ -257,18 +297,16 @@ class Wires:
                 sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, record["oif"].encode() + b"\0")
             if record.get("tos"):
                 sock.setsockopt(socket.SOL_IP, socket.IP_TOS, record["tos"])
-            if record.get("ttl", 64) != 64:
+            if record.get("ttl"):
                 sock.setsockopt(socket.SOL_IP, socket.IP_TTL, record["ttl"])
             sock.setsockopt(socket.SOL_IP, 10, 2 if record.get("df", proto == 6) else 0)  # IP_MTU_DISCOVER
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if record.get("transparent"):
-                sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
-            src, dst = record.get("src"), record["dst"]
+            dst = record["dst"]
             with_port = proto in (17, 136) or is_connect(record)
-            if src or with_port:
-                sock.bind((src or "0.0.0.0", record.get("sport", 0) if with_port else 0))
+            if record.get("src") or with_port:
+                self._bind(sock, record, with_port)
             if is_connect(record):
+                swallow(sock)
                 sock.connect((dst, record["dport"]))
                 return None
             if with_port:
@@ -293,6 +331,13 @@ class Wires:
                     name = ""
             self.device_names[host, index] = name
         return name
+
+    @staticmethod
+    def _bind(sock: socket.socket, record: dict[str, Any], with_port: bool) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if record.get("transparent"):
+            sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.bind((record.get("src") or "0.0.0.0", record.get("sport", 0) if with_port else 0))
 
     # ----------------------------------------------------------------------------------------- settling
 
@@ -415,4 +460,4 @@ class Wires:
 
 def is_connect(record: dict[str, Any]) -> bool:
     """Whether a local record is a connect(): a TCP SYN, made by the kernel; other segments go through a raw socket."""
-    return number_of(record.get("proto", "icmp")) == 6 and (record.get("flags") or "S") == "S" and not record.get("raw")
+    return number_of(record.get("proto", "icmp")) == 6 and (record.get("flags") or "S") == "S"

@@ -74,6 +74,8 @@ VALID_FLAGS = frozenset(
 WINDOW_SCALE, SACK_PERM, CLOSE_INIT, BE_LIBERAL = 0x01, 0x02, 0x04, 0x08
 DATA_UNACKNOWLEDGED, MAXACK_SET, EXP_CHALLENGE_ACK, SIMULTANEOUS_OPEN = 0x10, 0x20, 0x40, 0x80
 
+SCALE_UNKNOWN = 0x100  # ours: the SYN has room for options that nobody spelt out, and they may scale the window
+
 MAXACKWINCONST = 66000
 TCP_MAX_WSCALE = 14
 
@@ -156,9 +158,21 @@ def option_bytes(skb: Skb) -> bytes:
     return b"" if skb.mss is None else bytes((2, 4)) + skb.mss.to_bytes(2, "big")
 
 
-def _payload_length(skb: Skb) -> int:
+def _behind_header(skb: Skb) -> int:
+    """Bytes after the 20 fixed ones of the TCP header and the options that are known."""
     header = 20 + len(skb.ip_options) if skb.family == AF_INET else 40
     return max(0, skb.length - header - 20 - len(option_bytes(skb)))
+
+
+def _unsaid_options(skb: Skb) -> int:
+    """Bytes that a SYN is longer than what is known of it: its options, as no stack sends data in one."""
+    if not skb.tcp_flags & TH_SYN or skb.tcp_options is not None or skb.payload:
+        return 0
+    return min(40 - len(option_bytes(skb)), _behind_header(skb))
+
+
+def _payload_length(skb: Skb) -> int:
+    return len(skb.payload) if skb.payload is not None else _behind_header(skb) - _unsaid_options(skb)
 
 
 def segment_end(skb: Skb) -> int:
@@ -186,9 +200,10 @@ def _each_option(skb: Skb) -> list[tuple[int, bytes]]:
 
 def with_options(side: Side, skb: Skb) -> Side:
     """tcp_options(): window scale and SACK permission of a SYN; a segment without options changes nothing."""
+    unsaid = _unsaid_options(skb) >= 3  # the length of a window scale option
     if not option_bytes(skb):
-        return side
-    flags, scale = side.flags & BE_LIBERAL, 0
+        return replace(side, flags=side.flags | SCALE_UNKNOWN) if unsaid else side
+    flags, scale = side.flags & BE_LIBERAL | (SCALE_UNKNOWN if unsaid else 0), 0
     for kind, data in _each_option(skb):
         if kind == 4 and not data:
             flags |= SACK_PERM
@@ -439,7 +454,8 @@ class _Segment:
     def _init_sender(self, sender: Side, receiver: Side, end: int, win: int) -> tuple[Side, Side]:
         """tcp_init_sender()"""
         sender = with_options(replace(sender, td_end=end, td_maxend=end, td_maxwin=max(1, win)), self.skb)
-        if self.direction == REPLY and not sender.flags & receiver.flags & WINDOW_SCALE:
+        known = not (sender.flags | receiver.flags) & SCALE_UNKNOWN
+        if self.direction == REPLY and known and not sender.flags & receiver.flags & WINDOW_SCALE:
             return replace(sender, td_scale=0), replace(receiver, td_scale=0)
         return sender, receiver
 
@@ -461,6 +477,8 @@ class _Segment:
                 self._keep(sender, receiver)
                 return self._liberal(sender, "ignore")
             self._keep(sender, receiver)
+            if self._scale_may_help(sender, receiver, seq):
+                return ACCEPTED
             return self._liberal(sender, INVALID)
         if not ack_seen:
             self._keep(sender, receiver)
@@ -470,6 +488,18 @@ class _Segment:
             return self._liberal(sender, "ignore")
         self._advance(sender, receiver, seq, ack, sack, end, win)
         return ACCEPTED
+
+    def _scale_may_help(self, sender: Side, receiver: Side, seq: int) -> bool:
+        """Whether a segment beyond the window could be within it, had the SYNs' unknown options scaled it."""
+        maybe = SCALE_UNKNOWN | WINDOW_SCALE
+        if not (sender.flags & maybe and receiver.flags & maybe and receiver.flags & SCALE_UNKNOWN):
+            return False
+        if (seq - sender.td_maxend) & _M > receiver.td_maxwin << TCP_MAX_WSCALE:
+            return False
+        return self.ctx.unknown(
+            f"whether sequence number {seq} is within the window: the SYNs' window scale options are not known",
+            "missing_input",
+        )
 
     def _advance(self, sender: Side, receiver: Side, seq: int, ack: int, sack: int, end: int, win: int) -> None:
         """The second half of tcp_in_window(): what a good segment teaches about both sides."""

@@ -109,7 +109,9 @@ class Bench:
         ctx.slot, ctx.table = (rule_id, 0), self.table
         return ctx
 
-    def conn(self, skb: Skb, status: int = IPS_CONFIRMED, ctinfo: int = 2, reply: Tuple | None = None, **fields: Any) -> Conn:
+    def conn(
+        self, skb: Skb, status: int = IPS_CONFIRMED, ctinfo: int = 2, reply: Tuple | None = None, **fields: Any
+    ) -> Conn:
         """Give the packet a conntrack entry."""
         near, far = (skb.icmp_id, skb.icmp_type << 8) if skb.is_icmp else (skb.sport, skb.dport)
         orig = Tuple(skb.family, skb.proto, skb.src, skb.dst, near, far)

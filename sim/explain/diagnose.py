@@ -1,0 +1,251 @@
+"""Diagnosis: why the asker is unhappy with the outcome, most decisive first, each with its evidence.
+
+A cause counts when flipping it changes the fate: codes that rest on "it would have matched" or "without this entry"
+are set from passes and fixes that were simulated, not from the look of a rule set.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..model.result import Hop, Leaf, Step
+from ..model.where import Where
+from .fixes import WORKS, Fix
+from .passes import NAT_TARGETS, Pass, passes_of
+from .trial import FORWARD, REPLY, Trial, nat_hosts
+from .whatif import ConntrackDelete, RuleEdit
+
+Place = tuple[str, int, int]  # phase, hop, step
+
+
+class Diagnosis(NamedTuple):
+    """``places``: steps of the path that belong to it, each with a short label for the margin."""
+
+    code: str
+    text: str
+    evidence: tuple[Where, ...] = ()
+    places: tuple[tuple[Place, str], ...] = ()
+
+
+def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
+    """All causes found, the most decisive first."""
+    obstacle = trial.obstacle
+    if obstacle is None:
+        return []
+    found: list[Diagnosis] = []
+    if obstacle.phase == FORWARD and obstacle.code in ("private_source_leaves", "source_not_owned"):
+        found += _untranslated(trial, fixes)
+    elif obstacle.code in ("dropped_by_rule", "rejected_by_rule", "dropped_by_policy"):
+        found += _refused(trial, fixes)
+    elif obstacle.phase == REPLY:
+        found += _no_way_back(trial)
+    elif obstacle.code == "no_listener":
+        found += _listener(trial)
+    if all(d.code != obstacle.code for d in found):
+        leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
+        places = _end_place(obstacle.phase, leaf)
+        found.append(Diagnosis(obstacle.code, _sentence(obstacle.text), _where(obstacle.where), places))
+    if obstacle.code == "rp_filter" and any("src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()):
+        found.append(Diagnosis("src_valid_mark_off", "the reverse lookup ignores the packet's mark while src_valid_mark is 0"))
+    return found
+
+
+def _where(*places: Where | None) -> tuple[Where, ...]:
+    return tuple(dict.fromkeys(p for p in places if p is not None))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _end_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, str], ...]:
+    """The last step of the packet's way: where it stopped."""
+    if leaf is None or not leaf.hops or not leaf.hops[-1].steps:
+        return ()
+    steps = leaf.hops[-1].steps
+    stop = next((i for i in range(len(steps) - 1, -1, -1) if steps[i].verdict not in (None, "ACCEPT") and steps[i].matched is not False), None)
+    return (((phase, len(leaf.hops) - 1, len(steps) - 1 if stop is None else stop), "✗"),)
+
+
+# ------------------------------------------------------------------------------------------ not translated
+
+
+def _untranslated(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
+    leaf = trial.leaf
+    passes = passes_of(trial.world, leaf)
+    last = passes[-1]
+    found: list[Diagnosis] = []
+    if last.skipped and last.conn_where is not None:
+        found.append(_stale(trial, last, fixes))
+    elif last.skipped and last.decided_at is not None:
+        found.append(_decided_earlier(trial, passes, last))
+    if not last.skipped:
+        found += _near_misses(last.hop, last.index, "POSTROUTING")
+        if last.hop.conntrack is None and _tracked_host(last.hop):
+            text = f"conntrack has no entry for this packet on {last.hop.host} ({_state(last.hop)}), so the nat table is skipped"
+            code = "conntrack_invalid" if "INVALID" in _state(last.hop) else "chain_not_consulted"
+            found.insert(0, Diagnosis(code, text))
+    return found
+
+
+def _tracked_host(hop: Hop) -> bool:
+    return any(s.stage == "conntrack" for s in hop.steps)
+
+
+def _state(hop: Hop) -> str:
+    return next((s.conntrack or "" for s in hop.steps if s.stage == "conntrack"), "untracked")
+
+
+def _rule_name(last: Pass) -> str:
+    rule = last.skipped[0]
+    target = rule.target.name if rule.target else ""
+    return f"nat {rule.rule_id.chain} {rule.rule_id.index} ({target}{', ' + str(rule.where) if rule.where else ''})"
+
+
+def _step_index(hop: Hop, stage: str, hook: str, words: str) -> int | None:
+    for i, step in enumerate(hop.steps):
+        if step.stage == stage and step.hook == hook and step.rule is None and words in (step.note or ""):
+            return i
+    return None
+
+
+def _decided_earlier(trial: Trial, passes: list[Pass], last: Pass) -> Diagnosis:
+    assert last.decided_at is not None
+    first = passes[last.decided_at]
+    decided = _step_index(first.hop, "nat", "POSTROUTING", "is decided")
+    confirmed = _step_index(first.hop, "confirm", "POSTROUTING", "")
+    skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
+    zone = f"zone {last.zone}" if last.zone else "zone"
+    text = (
+        f"{_rule_name(last)} was never consulted for this packet. The flow crosses {last.hop.host} "
+        f"{'twice' if last.number == 2 else f'{last.number} times'} in the same conntrack {zone}. Source NAT was decided on pass "
+        f"{first.number} ({{decided}}: no rule matched → none) and fixed when the entry was confirmed ({{confirmed}}); on pass {last.number} "
+        "conntrack finds that entry, so the nat table is skipped, although --ctstate still says NEW."
+    )
+    marks: list[tuple[Place, str]] = []
+    for hop, step, label in ((first, decided, "← decided here"), (first, confirmed, ""), (last, skipped, "✗")):
+        if step is not None:
+            marks.append(((FORWARD, hop.index, step), label))
+    for i, step in enumerate(first.hop.steps):
+        if step.matched is False and step.table == "nat" and step.hook == "POSTROUTING" and step.rule == last.skipped[0].rule_id.index:
+            marks.insert(0, ((FORWARD, first.index, i), ""))
+    return Diagnosis("nat_decided_earlier", text, _where(last.skipped[0].where, *(s.where for s in first.hop.steps if s.stage == "routing")), tuple(marks))
+
+
+def _stale(trial: Trial, last: Pass, fixes: list[Fix]) -> Diagnosis:
+    cured = any(f.result == WORKS and any(isinstance(e, ConntrackDelete) for e in f.edits) for f in fixes)
+    code = "stale_entry" if cured else "existing_entry"
+    text = (
+        f"{_rule_name(last)} was not consulted: the connection is in the conntrack table already ({last.conn_where}), made before this rule "
+        "could decide, and only the first packet of a connection consults the nat table."
+    )
+    skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
+    places = (((FORWARD, last.index, skipped), "✗"),) if skipped is not None else ()
+    return Diagnosis(code, text, _where(last.conn_where, last.skipped[0].where), places)
+
+
+def _near_misses(hop: Hop, index: int, chain: str, phase: str = FORWARD) -> list[Diagnosis]:
+    """Translating rules that were consulted and did not match: the first criterion that failed."""
+    found = []
+    for i, step in enumerate(hop.steps):
+        if step.matched is False and step.table == "nat" and step.hook == chain and step.target in NAT_TARGETS[chain]:
+            code = "criterion_failed"
+            if "owner" in (step.note or "") or ("-m owner" in (step.text or "") and "uid" in (step.note or "")):
+                code = "owner_never_matches" if hop.in_dev is not None else code
+            elif "match-set" in (step.note or ""):
+                code = "set_mismatch"
+            text = f"{_label(step)} does not match: {step.note}"
+            found.append(Diagnosis(code, text, _where(step.where), (((phase, index, i), "✗"),)))
+    return found
+
+
+def _label(step: Step) -> str:
+    where = f", {step.where}" if step.where else ""
+    return f"{step.table} {step.chain} {step.rule} ({step.target or 'no target'}{where})"
+
+
+# ------------------------------------------------------------------------------------------------- refused
+
+
+def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
+    obstacle = trial.obstacle
+    assert obstacle is not None
+    leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
+    assert leaf is not None
+    index = len(leaf.hops) - 1
+    hop = leaf.hops[-1]
+    end = _end_place(obstacle.phase, leaf)
+    which = "the reply" if obstacle.phase == REPLY else "the packet"
+    found = [Diagnosis(obstacle.code, f"{_sentence(which)} meets {obstacle.text}", _where(obstacle.where), end)]
+    stop = hop.steps[end[0][0][2]] if end else None
+    if stop is None:
+        return found
+    shadowed = _shadowed(stop, index, fixes)
+    if shadowed is not None:
+        found.append(shadowed)
+    for i, step in enumerate(hop.steps):
+        near = step.matched is False and step.chain == stop.chain and step.table == stop.table and step.verdict is None
+        if near and step.target == "ACCEPT":
+            code = "set_mismatch" if "match-set" in (step.note or "") else "criterion_failed"
+            text = f"{_label(step)} would have let it pass, but does not match: {step.note}"
+            found.append(Diagnosis(code, text, _where(step.where), (((obstacle.phase, index, i), ""),)))
+    return found[:4]
+
+
+def _shadowed(stop: Step, index: int, fixes: list[Fix]) -> Diagnosis | None:
+    """Without the refusing rule a later one accepts: that one is shadowed."""
+    for fix in fixes:
+        deletes = [e for e in fix.edits if isinstance(e, RuleEdit) and f"-D {stop.chain} {stop.rule}" in e.text]
+        if not deletes or fix.trial.leaf.hops[index : index + 1] == []:
+            continue
+        for step in fix.trial.leaf.hops[index].steps:
+            later = step.chain == stop.chain and step.table == stop.table and step.rule and stop.rule and step.rule >= stop.rule
+            if later and step.matched and step.verdict == "ACCEPT":
+                text = f"{stop.chain} {stop.rule} stands before {step.chain} {(step.rule or 0) + 1} ({step.text}), which would accept the packet"
+                return Diagnosis("rule_shadowed", text, _where(stop.where, step.where))
+    return None
+
+
+# ------------------------------------------------------------------------------------------- the way back
+
+
+def _no_way_back(trial: Trial) -> list[Diagnosis]:
+    obstacle, back, asked = trial.obstacle, trial.back, trial.reply_asked
+    assert obstacle is not None and back is not None and asked is not None
+    end = _end_place(REPLY, back)
+    natted = [h for h in nat_hosts(trial) if h != asked.host]
+    bypassed = [h for h in natted if h not in {hop.host for hop in back.hops}]
+    lost = obstacle.code in ("no_route", "neighbour_failed", "no_return_route", "reply_bypasses_nat", "ip_forward_disabled")
+    if not lost or obstacle.host in natted:
+        return []
+    found = []
+    source = asked.skb.dst
+    from ..model.addr import format_addr
+
+    target = format_addr(asked.skb.family, source)
+    route = next((s for s in back.hops[0].steps if s.stage == "routing"), None) if back.hops else None
+    leads = f" leads elsewhere ({route.text})" if route is not None and route.text else " is missing"
+    if trial.leaf.outcome == "delivered" and (bypassed or obstacle.code in ("no_route", "neighbour_failed", "no_return_route")):
+        text = f"{asked.host} receives the request, but its way back to {target}{leads}: {obstacle.text}"
+        found.append(Diagnosis("no_return_route", text, _where(route.where if route else None, obstacle.where), end))
+    if bypassed:
+        text = f"the reply has to pass {bypassed[0]}, which translated the request, and does not"
+        item = Diagnosis("reply_bypasses_nat", text, _where(obstacle.where), end)
+        found.append(item)
+    if obstacle.code == "reply_bypasses_nat":
+        found.sort(key=lambda d: d.code != "reply_bypasses_nat")
+    return found
+
+
+def _listener(trial: Trial) -> list[Diagnosis]:
+    """Somebody listens on the port, but on another address."""
+    leaf = trial.leaf
+    host, skb = leaf.arrival[0], leaf.arrival[1]
+    for socket in trial.world.hosts[host].sockets or ():
+        same = socket.proto == skb.proto and socket.lport == skb.dport and socket.state in ("LISTEN", "UNCONN")
+        if same and socket.local is not None and socket.local != skb.dst:
+            from ..model.addr import format_addr
+
+            text = f"{socket.process or 'a socket'} listens on {format_addr(socket.family, socket.local)}:{socket.lport} only, not on {format_addr(skb.family, skb.dst)}"
+            return [Diagnosis("listener_bound_elsewhere", text, _where(socket.where))]
+    return []

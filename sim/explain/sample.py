@@ -1,0 +1,138 @@
+"""Other flows, built from the world's own boundaries: what a fix would change besides the flow it is for.
+
+Sources are every host itself and an outsider at every edge; destinations every host's address, an address outside and
+the ones that rules and routes name; services the ports that rules name. The list is the same on every run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from ..engine.play import play
+from ..errors import NattraceError
+from ..flow import Question
+from ..model.addr import AF_INET, format_addr, parse_prefix
+from ..model.rule import Rule
+from ..model.world import Host, World
+
+OUTSIDE, OUTSIDER = "198.51.100.80", "203.0.113.9"  # RFC 5737: nobody's
+MOST_RULES = 200  # of a table are read for addresses and ports
+
+Seen = tuple[Any, ...]
+
+
+def flows(world: World, question: Question, limit: int) -> list[Question]:
+    """Up to ``limit`` different flows, spread evenly over all combinations."""
+    if question.family != AF_INET:
+        return []
+    every = [q for q in _combinations(world, question) if q.ends() != question.ends()]
+    if len(every) <= limit:
+        return every
+    return [every[i * len(every) // limit] for i in range(limit)]
+
+
+def _combinations(world: World, question: Question) -> Iterator[Question]:
+    places = list(_destinations(world, question))
+    services = list(_services(world))
+    for host in world.hosts.values():
+        for in_dev, src in _sources(world, host):
+            for dst in places:
+                if dst == src:
+                    continue
+                for proto, port in services:
+                    packet: dict[str, Any] = {"proto": proto, "dst": dst}
+                    if src is not None:
+                        packet["src"] = src
+                    if port is None:
+                        packet["icmp_id"] = 77
+                    else:
+                        packet |= {"sport": 41000, "dport": port}
+                    yield Question("", host.name, in_dev, packet)
+
+
+def _sources(world: World, host: Host) -> Iterator[tuple[str | None, str | None]]:
+    yield None, None
+    for address in host.addresses:
+        if address.family != AF_INET or address.local >> 24 == 127 or world.segment_of(host.name, address.dev) is not None:
+            continue
+        if address.plen < 31:
+            neighbour = address.network.value + 1
+            yield address.dev, format_addr(AF_INET, neighbour + (neighbour == address.local))
+        yield address.dev, OUTSIDER
+
+
+def _destinations(world: World, question: Question) -> list[str]:
+    found: dict[str, None] = {question.packet["dst"]: None, OUTSIDE: None}
+    for host in world.hosts.values():
+        for address in host.addresses:
+            if address.family == AF_INET and address.local >> 24 != 127:
+                found[format_addr(AF_INET, address.local)] = None
+    for rule in _rules(world):
+        for text in re.findall(r"(?:-d|--to-destination|--to) (\d+\.\d+\.\d+\.\d+(?:/\d+)?)", rule.text):
+            try:
+                prefix = parse_prefix(text)
+            except ValueError:
+                continue
+            found[format_addr(AF_INET, prefix.value + (prefix.plen < 31))] = None
+    for host in world.hosts.values():
+        for routes in host.routes.values():
+            for route in routes[:50]:
+                if route.prefix.family == AF_INET and 0 < route.prefix.plen < 31 and route.type == "unicast":
+                    found[format_addr(AF_INET, route.prefix.value + 5)] = None
+    return list(islice(found, 24))
+
+
+def _services(world: World) -> list[tuple[str, int | None]]:
+    found: dict[tuple[str, int | None], None] = {("icmp", None): None, ("tcp", 443): None, ("udp", 53): None}
+    for rule in _rules(world):
+        for proto, port in re.findall(r"-p (tcp|udp).*?--dports? (\d+)", rule.text):
+            found[proto, int(port)] = None
+            found[proto, min(int(port) + 1, 65535)] = None
+    return list(islice(found, 12))
+
+
+def _rules(world: World) -> Iterator[Rule]:
+    for host in world.hosts.values():
+        for table in host.tables:
+            yield from islice(table.all_rules(), MOST_RULES)
+
+
+def outcome(world: World, question: Question) -> Seen | None:
+    """What an observer sees of a flow's first packet; None when it cannot be asked of this world."""
+    try:
+        state, injection = question.start(world)
+        answer = play(world, state, injection, max_leaves=8)
+    except NattraceError:
+        return None
+    seen = []
+    for group in answer.groups():
+        leaf = group[0]
+        p = leaf.packet
+        ends = tuple(str(p.get(k)) for k in ("src", "dst", "sport", "dport"))
+        seen.append((leaf.outcome, leaf.at.get("host"), leaf.at.get("interface"), *ends))
+    return tuple(seen)
+
+
+def side_effects(before: list[tuple[Question, Seen | None]], world: World) -> list[str]:
+    """Flows of a sample that fare differently in ``world``, in words."""
+    changed = []
+    for question, old in before:
+        new = outcome(world, question)
+        if new != old:
+            changed.append(f"{question.flow().replace('->', '→')}: {_words(old)} → {_words(new)}")
+    return changed
+
+
+def _words(seen: Seen | None) -> str:
+    if not seen:
+        return "cannot be asked"
+    if len(seen) > 1:
+        return "one of " + ", ".join(dict.fromkeys(str(s[0]) for s in seen))
+    outcome_, host, dev, src, dst, *_ = seen[0]
+    if outcome_ in ("left", "delivered"):
+        verb = "leaves by" if outcome_ == "left" else "delivered at"
+        return f"{verb} {host}{' ' + dev if dev and outcome_ == 'left' else ''} as {src} → {dst}"
+    return f"{outcome_} at {host}"

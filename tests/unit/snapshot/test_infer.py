@@ -1,0 +1,83 @@
+"""Hosts of which only the rules are known: what is assumed, and that it is said."""
+
+from __future__ import annotations
+
+from nattrace.sim.model.addr import AF_INET, format_addr, parse_addr
+from nattrace.sim.snapshot.infer import FlowFacts, infer_network
+
+RULES = """*nat
+:PREROUTING ACCEPT [0:0]
+:INPUT ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+-A PREROUTING -d 203.0.113.9/32 -i wan0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 10.0.0.5:8080
+-A POSTROUTING -s 10.0.0.0/8 -o wan0 -j MASQUERADE
+-A POSTROUTING -s 10.9.0.0/16 -o vpn0 -j SNAT --to-source 198.51.100.7
+COMMIT
+*filter
+:INPUT ACCEPT [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+-A FORWARD -s 10.0.0.0/24 -i lan0 -j ACCEPT
+-A FORWARD -i veth+ ! -o docker0 -j ACCEPT
+COMMIT
+"""
+
+
+def ip(text):
+    return parse_addr(text)[1]
+
+
+def inferred(host, **flow):
+    return infer_network(host(iptables_save__txt=RULES), FlowFacts(**flow))
+
+
+def owned(host):
+    return {format_addr(a.family, a.local): a.dev for a in host.addresses}
+
+
+def test_interfaces_and_addresses_come_from_the_rules(host):
+    made, said = inferred(host)
+    assert list(made.links) == ["lo", "wan0", "vpn0", "lan0"]
+    assert owned(made)["203.0.113.9"] == "wan0" and owned(made)["198.51.100.7"] == "vpn0"
+    assert owned(made)["127.0.0.1"] == "lo" and "lan0" in owned(made).values()
+    assert made.sysctl["net.ipv4.ip_forward"].value == "1"
+    assert any("link.json" in text for text in said) and any("forwarding" in text for text in said)
+
+
+def test_routes_put_networks_where_the_rules_saw_them(host):
+    made, said = inferred(host, src=ip("172.16.0.3"), dst=ip("8.8.8.8"), indev="lan1")
+    routes = {str(r.prefix): r.nexthops[0].dev for r in made.routes[AF_INET, 254]}
+    assert routes == {"0.0.0.0/0": "wan0", "10.0.0.0/24": "lan0", "172.16.0.3/32": "lan1"}
+    local = {str(r.prefix) for r in made.routes[AF_INET, 255]}
+    assert {"203.0.113.9/32", "198.51.100.7/32", "127.0.0.0/8"} <= local
+    assert sum("route.json" in text for text in said) == 3
+
+
+def test_a_known_network_is_left_alone(host):
+    known = host(
+        link__json='[{"ifindex":2,"ifname":"eth0","flags":["UP"]}]',
+        addr__json='[{"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.1","prefixlen":24}]}]',
+        route__json='[{"dst":"default","gateway":"10.0.0.254","dev":"eth0"}]',
+    )
+    made, said = infer_network(known, FlowFacts())
+    assert made is known and said == ()
+
+
+def test_only_what_is_missing_is_assumed(host):
+    known = host(
+        route__json='[{"dst":"default","gateway":"10.0.0.254","dev":"eth0"}]', sysctl__txt="net.ipv4.ip_forward = 0\n"
+    )
+    made, _ = infer_network(known, FlowFacts())
+    assert made.sysctl["net.ipv4.ip_forward"].value == "0" and list(made.links) == ["lo", "eth0"]
+    assert made.routes[AF_INET, 254] == known.routes[AF_INET, 254]
+
+
+def test_nothing_known_still_makes_a_host(host):
+    made, said = infer_network(host(sysctl__txt=""), FlowFacts(dst=ip("8.8.8.8")))
+    assert list(made.links) == ["lo", "eth0"] and made.routes[AF_INET, 254] and said
+
+
+def test_placeholders_avoid_the_flow(host):
+    made, _ = infer_network(host(sysctl__txt=""), FlowFacts(dst=ip("192.0.2.1")))
+    assert "192.0.2.1" not in owned(made)
