@@ -30,8 +30,23 @@ from ..model.rule import (
 from .run import Ctx
 
 NEAR_MISSES_PER_CHAIN = 64  # of one traversal; a chain of thousands is not listed
-_WATCHED = ("src", "dst", "sport", "dport", "icmp_id", "ttl", "tos", "mark", "length", "mss", "tcp_options", "priority")
-_JSON_NAME = {"length": "len"}
+_WATCHED = (
+    "src",
+    "dst",
+    "sport",
+    "dport",
+    "icmp_id",
+    "ttl",
+    "tos",
+    "mark",
+    "length",
+    "mss",
+    "tcp_options",
+    "tcp_flags",
+    "df",
+    "priority",
+)
+_JSON_NAME = {"length": "len", "tcp_flags": "flags"}
 
 
 def run_base_chain(table: Table, chain_name: str, skb: Skb, ctx: Ctx) -> Verdict:
@@ -61,7 +76,7 @@ def _walk(table: Table, base: Chain, skb: Skb, ctx: Ctx) -> Verdict:
         failed = _first_miss(rule, skb, ctx)
         if failed is _HOTDROP:
             _record(table, rule, ctx, True, DROP, note="malformed packet: dropped by the match itself (hotdrop)")
-            return Verdict(DROP, reason="dropped_by_rule", text="a match found the packet malformed")
+            return Verdict(DROP, reason="hotdrop", text="a match found the packet malformed")
         if failed is not None:
             if ctx.run.verbose and misses < NEAR_MISSES_PER_CHAIN:
                 misses += 1
@@ -139,6 +154,8 @@ def diff(before: list[Any], skb: Skb) -> dict[str, tuple[Any, Any]]:
             old, new = format_addr(skb.family, old), format_addr(skb.family, new)
         elif name == "tcp_options":
             old, new = (None if o is None else o.hex() for o in (old, new))
+        elif name == "tcp_flags":
+            old, new = flags_to_text(old), flags_to_text(new)
         changes[_JSON_NAME.get(name, name)] = (old, new)
     return changes
 

@@ -47,7 +47,7 @@ from ..model.rule import DROP, NF_INET_LOCAL_OUT, V_ACCEPT, Verdict
 from ..model.state import WorldState
 from ..model.world import Host
 from .run import Ctx, Option
-from .trackers import common, icmp, tracker
+from .trackers import common, icmp, keyed_by_ports, tracker
 
 ICMP_PROTOCOLS = (IPPROTO_ICMP, IPPROTO_ICMPV6)
 CLASH_TIMEOUT_S = 1  # nf_ct_resolve_clash_harder()
@@ -91,11 +91,14 @@ def active(host: Host, family: int | None = None) -> bool:
 # ----------------------------------------------------------------------------------------------- tuples
 
 
-def get_tuple(ws: WorldState, skb: Skb) -> Tuple:
-    """nf_ct_get_tuple(): what the packet is looked up by; drawn values of which one is left become numbers."""
+def get_tuple(ws: WorldState, skb: Skb, host: Host | None = None) -> Tuple:
+    """nf_ct_get_tuple(): what the packet is looked up by; drawn values of which one is left become numbers.
+
+    ``host``: whose kernel looks (which protocols have ports there); None: any.
+    """
     sport: Number = 0
     dport: Number = 0
-    if skb.proto in WITH_PORTS:
+    if skb.proto in WITH_PORTS and (host is None or keyed_by_ports(host, skb.proto)):
         sport, dport = ws.known(skb.sport), ws.known(skb.dport)
     elif skb.proto in ICMP_PROTOCOLS:
         sport, dport = ws.known(skb.icmp_id), skb.icmp_type << 8 | skb.icmp_code
@@ -227,7 +230,7 @@ def _icmp_of(family: int) -> int:
 def _resolve(ctx: Ctx, skb: Skb, template: Template) -> Verdict:
     """resolve_normal_ct() and what its caller does with the tracker's word."""
     for _ in range(8):  # the kernel repeats without end; each round has killed an entry
-        found = find_get(ctx, template.zones, get_tuple(ctx.ws, skb))
+        found = find_get(ctx, template.zones, get_tuple(ctx.ws, skb, ctx.host))
         if found is None:
             conn = init_conntrack(ctx, skb, template)
             if isinstance(conn, Verdict):
@@ -238,7 +241,7 @@ def _resolve(ctx: Ctx, skb: Skb, template: Template) -> Verdict:
         else:
             conn, direction = found
         skb.ct, skb.ctinfo = conn.conn_id, _ctinfo(conn, direction)
-        word = tracker(conn.tuples[0].proto).packet(ctx, skb, conn)
+        word = tracker(ctx.host, conn.tuples[0].proto).packet(ctx, skb, conn)
         if word == common.ACCEPTED:
             conn = common.current(ctx, conn)
             if skb.ctinfo == IP_CT_ESTABLISHED_REPLY:
@@ -277,7 +280,7 @@ def _inet_error(ctx: Ctx, skb: Skb, template: Template) -> None:
     """nf_conntrack_inet_error(): an error belongs to the entry of the packet that it quotes."""
     if skb.inner is None:
         return
-    inner = invert(get_tuple(ctx.ws, skb.inner))
+    inner = invert(get_tuple(ctx.ws, skb.inner, ctx.host))
     found = find_get(ctx, template.zones, inner) if inner is not None else None
     if found is None:
         return
@@ -297,7 +300,7 @@ def _inet_error(ctx: Ctx, skb: Skb, template: Template) -> None:
 
 def init_conntrack(ctx: Ctx, skb: Skb, template: Template) -> Conn | Verdict | None:
     """init_conntrack(): a new unconfirmed entry; None: no answer is possible; a Verdict: the table is full."""
-    orig = get_tuple(ctx.ws, skb)
+    orig = get_tuple(ctx.ws, skb, ctx.host)
     reply = invert(orig)
     if reply is None:
         return None
@@ -499,7 +502,7 @@ def _confirm(ctx: Ctx, skb: Skb, conn: Conn) -> Verdict:
 
 def _resolve_clash(ctx: Ctx, skb: Skb, loser: Conn, winner: Conn, direction: int) -> Verdict:
     """nf_ct_resolve_clash(): adopt an identical entry, keep one that only sees replies, or drop the packet."""
-    allowed = tracker(winner.tuples[0].proto).ALLOW_CLASH
+    allowed = tracker(ctx.host, winner.tuples[0].proto).ALLOW_CLASH
     if allowed and _can_merge(winner, loser):
         return _adopt(ctx, skb, loser, winner)
     if allowed:
@@ -564,7 +567,7 @@ def set_closing(ctx: Ctx, skb: Skb) -> None:
     """nf_ct_set_closing(): the flow of a packet rejected with tcp-reset is over."""
     conn = ctx.ct(skb)
     if conn is not None and conn.tuples[0].proto == IPPROTO_TCP:
-        tracker(IPPROTO_TCP).set_closing(ctx, conn)
+        tracker(ctx.host, IPPROTO_TCP).set_closing(ctx, conn)
 
 
 def pin(ws: WorldState, value: Number, number: int) -> bool:

@@ -265,6 +265,7 @@ def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
 
     copy = skb.copy()
     copy.ct, copy.ctinfo, copy.template, copy.sk = None, IP_CT_UNTRACKED, None, skb.sk
+    copy.df = True
     if ctx.hook in (NF_INET_PRE_ROUTING, 1):
         copy.ttl -= 1
     rt = routing.output(ctx, family=skb.family, dst=gateway, oif=oif, tos=skb.tos)

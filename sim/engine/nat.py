@@ -28,7 +28,7 @@ from ..model.conntrack import (
     Tuple,
     ctinfo2dir,
 )
-from ..model.packet import ICMP_REDIRECT, IPPROTO_ICMP, IPPROTO_ICMPV6, WITH_PORTS, Skb
+from ..model.packet import ICMP_REDIRECT, IPPROTO_ICMP, IPPROTO_ICMPV6, Skb
 from ..model.rule import (
     ACCEPT,
     DROP,
@@ -47,7 +47,7 @@ from .conntrack import ICMP_PROTOCOLS, invert, zone_id
 from .jhash import jhash2, reciprocal_scale
 from .ports import in_port_range, unique_port, used, used_new
 from .run import Ctx, Option
-from .trackers import common, icmp
+from .trackers import common, icmp, keyed_by_ports
 
 MANIP_SRC, MANIP_DST = 0, 1  # enum nf_nat_manip_type
 MANIP_NAME = ("source", "destination")
@@ -457,7 +457,7 @@ def packet(ctx: Ctx, skb: Skb) -> None:
 
 def _manip(ctx: Ctx, skb: Skb, target: Tuple, manip: int) -> None:
     """nf_nat_ipv4_manip_pkt(), l4proto_manip_pkt(): one address and its port, or the ICMP id."""
-    if target.proto in WITH_PORTS and skb.proto == target.proto:
+    if keyed_by_ports(ctx.host, target.proto) and skb.proto == target.proto:
         if manip == MANIP_SRC:
             skb.sport = ctx.ws.known(target.sport)
         else:

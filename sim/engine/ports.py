@@ -17,11 +17,11 @@ from ..model.conntrack import (
     Tuple,
 )
 from ..model.drawn import Domain, Drawn, Number
-from ..model.packet import IPPROTO_GRE, IPPROTO_TCP, WITH_PORTS
+from ..model.packet import IPPROTO_GRE, IPPROTO_TCP
 from . import conntrack
 from .conntrack import ICMP_PROTOCOLS, Zones, invert
 from .run import Ctx, Option
-from .trackers import tracker
+from .trackers import keyed_by_ports, tracker
 
 NF_NAT_MAX_ATTEMPTS = 128
 NF_NAT_HARDER_THRESH = NF_NAT_MAX_ATTEMPTS // 4
@@ -54,7 +54,7 @@ def used_new(ctx: Ctx, conn: Conn, t: Tuple) -> bool:
     """nf_nat_used_tuple_new(): as ``used``, but the exact mirror image of an untranslated flow is let through."""
     if not used(ctx, conn, t):
         return False
-    if ctx.host.kernel < NEW_RULES or not tracker(conn.tuples[0].proto).ALLOW_CLASH:
+    if ctx.host.kernel < NEW_RULES or not tracker(ctx.host, conn.tuples[0].proto).ALLOW_CLASH:
         return True
     uses_nat = IPS_NAT_MASK | IPS_SEQ_ADJUST
     if conn.status & uses_nat:
@@ -73,7 +73,7 @@ def in_port_range(ctx: Ctx, t: Tuple, manip: int, low: int, high: int) -> bool:
     """l4proto_in_range(): protocols without ports are always in range."""
     if t.proto in ICMP_PROTOCOLS:
         return ctx.in_range(t.sport, low, high)
-    if t.proto in WITH_PORTS or t.proto == IPPROTO_GRE:
+    if keyed_by_ports(ctx.host, t.proto) or t.proto == IPPROTO_GRE:
         return ctx.in_range(t.sport if manip == SRC else t.dport, low, high)
     return True
 
@@ -104,7 +104,7 @@ def _window(ctx: Ctx, conn: Conn, t: Tuple, manip: int, ports: tuple[int, int] |
         if conn.master is None:
             return None
         return (1, 65535) if ports is None else (ports[0], ports[1] - ports[0] + 1)
-    if t.proto not in WITH_PORTS:
+    if not keyed_by_ports(ctx.host, t.proto):
         return None
     if ports is not None:
         low, high = sorted(ports)
@@ -131,7 +131,7 @@ class _Search:
         self.takeable: dict[int, Conn] = {}
 
     def with_port(self, port: Number) -> Tuple:
-        return self.t._replace(**{self.field: port})
+        return self.t._replace(sport=port) if self.field == "sport" else self.t._replace(dport=port)
 
     def _survey(self) -> None:
         """All numbers of the range whose tuple is in the table (nf_nat_used_tuple() for each of them)."""
@@ -141,8 +141,8 @@ class _Search:
         field = "sport" if self.field == "dport" or self.t.proto in ICMP_PROTOCOLS else "dport"
         table, zones = self.ctx.hs.ct, self.conn.zones
         if len(table.by_tuple) > self.size:
-            for port in range(self.low, self.low + self.size):
-                self._see(reply._replace(**{field: port}), port, zones)
+            for number in range(self.low, self.low + self.size):
+                self._see(reply._replace(**{field: number}), number, zones)
             for conn_id in table.drawn:
                 self._see_drawn(conn_id, reply, field)
             return
@@ -150,7 +150,7 @@ class _Search:
         for (zone, other), _ in tuple(table.by_tuple.items()):
             if zone != zones[REPLY] or other.src != reply.src or other.dst != reply.dst:
                 continue
-            port = self.ctx.ws.known(getattr(other, field))
+            port: Number = self.ctx.ws.known(getattr(other, field))
             if isinstance(port, Drawn):
                 if other._replace(**{field: 0}) == wanted:
                     self._count_hidden(port)
@@ -189,7 +189,7 @@ class _Search:
         """nf_nat_used_tuple_harder(): ports of finished TCP connections that a SYN may take in the last 32 tries."""
         if self.t.proto != IPPROTO_TCP or self.ctx.host.kernel < NEW_RULES:
             return
-        tcp = tracker(IPPROTO_TCP)
+        tcp = tracker(self.ctx.host, IPPROTO_TCP)
         if tcp.state_of(self.conn).state != tcp.SYN_SENT:
             return
         for port, other in tuple(self.taken.items()):

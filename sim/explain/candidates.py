@@ -102,7 +102,11 @@ def _rp_filter(scene: Scene) -> Iterator[Candidate]:
     dev = scene.hop.in_dev
     if dev is None:
         return
-    loose, off, all_off = scene.sysctl("rp_filter", "2", dev), scene.sysctl("rp_filter", "0", dev), scene.sysctl("rp_filter", "0", "all")
+    loose, off, all_off = (
+        scene.sysctl("rp_filter", "2", dev),
+        scene.sysctl("rp_filter", "0", dev),
+        scene.sysctl("rp_filter", "0", "all"),
+    )
     yield Candidate((loose,), known=True)
     yield Candidate((off,), known=True)
     yield Candidate((all_off,), known=True)
@@ -138,7 +142,12 @@ def _gateways(scene: Scene, host: Host, dev: str | None = None) -> list[tuple[st
                 if a.dev == port.dev and a.family == scene.family and any(a.local in m.network for m in mine):
                     found.append((scene.addr(a.local), link.name))
         for n in host.neighbours:
-            usable = n.dev == link.name and n.family == scene.family and not n.proxy and n.state not in ("FAILED", "NOARP", "INCOMPLETE")
+            usable = (
+                n.dev == link.name
+                and n.family == scene.family
+                and not n.proxy
+                and n.state not in ("FAILED", "NOARP", "INCOMPLETE")
+            )
             if usable and any(n.addr in m.network for m in mine):
                 found.append((scene.addr(n.addr), link.name))
     return list(dict.fromkeys(found))
@@ -220,7 +229,14 @@ def _other_ends(scene: Scene, dev: str | None) -> list[str]:
 
 def _decisive(hop: Hop) -> Step | None:
     """The rule that ended the packet's way."""
-    return next((s for s in reversed(hop.steps) if s.matched and s.verdict not in (None, "ACCEPT", "CONTINUE", "RETURN", "JUMP")), None)
+    return next(
+        (
+            s
+            for s in reversed(hop.steps)
+            if s.matched and s.verdict not in (None, "ACCEPT", "CONTINUE", "RETURN", "JUMP")
+        ),
+        None,
+    )
 
 
 def _selector(scene: Scene) -> str:
@@ -247,7 +263,9 @@ def _let_pass(scene: Scene) -> Iterator[Candidate]:
         yield Candidate((scene.rule(f"{table}-D {step.chain} {step.rule}"),))
     else:
         if scene.obstacle.phase == REPLY:
-            yield Candidate((scene.rule(f"{table}-A {step.chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),))
+            yield Candidate(
+                (scene.rule(f"{table}-A {step.chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),)
+            )
         else:
             yield Candidate((scene.rule(f"{table}-A {step.chain} {selector} -j ACCEPT"),))
         yield Candidate((scene.rule(f"{table}-P {step.chain} ACCEPT"),))
@@ -291,7 +309,9 @@ def _translate(scene: Scene) -> Iterator[Candidate]:
     yield Candidate((masquerade,), known=True)
     own = next((a for a in scene.host.addresses if a.dev == out and a.family == scene.family and not a.secondary), None)
     if own is not None and not (last is not None and last.skipped):
-        yield Candidate((scene.rule(f"-t nat -A POSTROUTING -s {inside} -o {out} -j SNAT --to-source {scene.addr(own.local)}"),))
+        yield Candidate(
+            (scene.rule(f"-t nat -A POSTROUTING -s {inside} -o {out} -j SNAT --to-source {scene.addr(own.local)}"),)
+        )
 
 
 def _separate_passes(scene: Scene, here: list[Pass], inside: str) -> Iterator[Candidate]:
@@ -335,7 +355,9 @@ def _steer_reply(scene: Scene) -> Iterator[Candidate]:
     end, router = forward.hops[-1], forward.hops[-2]
     asker = forward.arrival[1]
     inner = _network(scene.world, router, asker.family, asker.src)
-    yield Candidate((scene.rule(f"-t nat -A POSTROUTING -o {router.out_dev} -s {inner} -j MASQUERADE", router.host),), known=True)
+    yield Candidate(
+        (scene.rule(f"-t nat -A POSTROUTING -o {router.out_dev} -s {inner} -j MASQUERADE", router.host),), known=True
+    )
     responder = scene.world.hosts[end.host]
     near = [a for a in responder.addresses if a.dev == end.in_dev and a.family == asker.family]
     for a in scene.world.hosts[router.host].addresses:

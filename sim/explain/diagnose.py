@@ -18,13 +18,25 @@ from .whatif import ConntrackDelete, RuleEdit
 Place = tuple[str, int, int]  # phase, hop, step
 
 
+class Mark(NamedTuple):
+    """How a step of the path is pointed at. ``text`` says the step in other words ({decided}: that step's number)."""
+
+    sign: str = ""  # "✗": here it went wrong
+    tail: str = ""  # in the margin after the step
+    text: str | None = None
+
+
+WRONG, SHOWN = Mark("✗"), Mark()
+DECIDED_HERE = "← decided here"
+
+
 class Diagnosis(NamedTuple):
-    """``places``: steps of the path that belong to it, each with a short label for the margin."""
+    """``places``: steps of the path that belong to it, each with its mark."""
 
     code: str
     text: str
     evidence: tuple[Where, ...] = ()
-    places: tuple[tuple[Place, str], ...] = ()
+    places: tuple[tuple[Place, Mark], ...] = ()
 
 
 def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
@@ -45,8 +57,12 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
         places = _end_place(obstacle.phase, leaf)
         found.append(Diagnosis(obstacle.code, _sentence(obstacle.text), _where(obstacle.where), places))
-    if obstacle.code == "rp_filter" and any("src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()):
-        found.append(Diagnosis("src_valid_mark_off", "the reverse lookup ignores the packet's mark while src_valid_mark is 0"))
+    if obstacle.code == "rp_filter" and any(
+        "src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()
+    ):
+        found.append(
+            Diagnosis("src_valid_mark_off", "the reverse lookup ignores the packet's mark while src_valid_mark is 0")
+        )
     return found
 
 
@@ -58,13 +74,20 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _end_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, str], ...]:
+def _end_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, Mark], ...]:
     """The last step of the packet's way: where it stopped."""
     if leaf is None or not leaf.hops or not leaf.hops[-1].steps:
         return ()
     steps = leaf.hops[-1].steps
-    stop = next((i for i in range(len(steps) - 1, -1, -1) if steps[i].verdict not in (None, "ACCEPT") and steps[i].matched is not False), None)
-    return (((phase, len(leaf.hops) - 1, len(steps) - 1 if stop is None else stop), "✗"),)
+    stop = next(
+        (
+            i
+            for i in range(len(steps) - 1, -1, -1)
+            if steps[i].verdict not in (None, "ACCEPT") and steps[i].matched is not False
+        ),
+        None,
+    )
+    return (((phase, len(leaf.hops) - 1, len(steps) - 1 if stop is None else stop), WRONG),)
 
 
 # ------------------------------------------------------------------------------------------ not translated
@@ -122,14 +145,22 @@ def _decided_earlier(trial: Trial, passes: list[Pass], last: Pass) -> Diagnosis:
         f"{first.number} ({{decided}}: no rule matched → none) and fixed when the entry was confirmed ({{confirmed}}); on pass {last.number} "
         "conntrack finds that entry, so the nat table is skipped, although --ctstate still says NEW."
     )
-    marks: list[tuple[Place, str]] = []
-    for hop, step, label in ((first, decided, "← decided here"), (first, confirmed, ""), (last, skipped, "✗")):
+    here = Mark("", DECIDED_HERE, "no rule matched → source NAT: none")
+    there = Mark("✗", "", f"{last.skipped[0].rule_id.index} not consulted (decided in {{decided}}); it would match")
+    marks: list[tuple[Place, Mark]] = []
+    for hop, step, label in ((first, decided, here), (first, confirmed, SHOWN), (last, skipped, there)):
         if step is not None:
             marks.append(((FORWARD, hop.index, step), label))
-    for i, step in enumerate(first.hop.steps):
-        if step.matched is False and step.table == "nat" and step.hook == "POSTROUTING" and step.rule == last.skipped[0].rule_id.index:
-            marks.insert(0, ((FORWARD, first.index, i), ""))
-    return Diagnosis("nat_decided_earlier", text, _where(last.skipped[0].where, *(s.where for s in first.hop.steps if s.stage == "routing")), tuple(marks))
+    for i, near in enumerate(first.hop.steps):
+        same = (near.table, near.hook, near.rule) == ("nat", "POSTROUTING", last.skipped[0].rule_id.index)
+        if same and near.matched is False:
+            marks.insert(0, ((FORWARD, first.index, i), SHOWN))
+    return Diagnosis(
+        "nat_decided_earlier",
+        text,
+        _where(last.skipped[0].where, *(s.where for s in first.hop.steps if s.stage == "routing")),
+        tuple(marks),
+    )
 
 
 def _stale(trial: Trial, last: Pass, fixes: list[Fix]) -> Diagnosis:
@@ -140,7 +171,7 @@ def _stale(trial: Trial, last: Pass, fixes: list[Fix]) -> Diagnosis:
         "could decide, and only the first packet of a connection consults the nat table."
     )
     skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
-    places = (((FORWARD, last.index, skipped), "✗"),) if skipped is not None else ()
+    places = (((FORWARD, last.index, skipped), WRONG),) if skipped is not None else ()
     return Diagnosis(code, text, _where(last.conn_where, last.skipped[0].where), places)
 
 
@@ -155,7 +186,7 @@ def _near_misses(hop: Hop, index: int, chain: str, phase: str = FORWARD) -> list
             elif "match-set" in (step.note or ""):
                 code = "set_mismatch"
             text = f"{_label(step)} does not match: {step.note}"
-            found.append(Diagnosis(code, text, _where(step.where), (((phase, index, i), "✗"),)))
+            found.append(Diagnosis(code, text, _where(step.where), (((phase, index, i), WRONG),)))
     return found
 
 
@@ -188,7 +219,7 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         if near and step.target == "ACCEPT":
             code = "set_mismatch" if "match-set" in (step.note or "") else "criterion_failed"
             text = f"{_label(step)} would have let it pass, but does not match: {step.note}"
-            found.append(Diagnosis(code, text, _where(step.where), (((obstacle.phase, index, i), ""),)))
+            found.append(Diagnosis(code, text, _where(step.where), (((obstacle.phase, index, i), SHOWN),)))
     return found[:4]
 
 
@@ -199,7 +230,13 @@ def _shadowed(stop: Step, index: int, fixes: list[Fix]) -> Diagnosis | None:
         if not deletes or fix.trial.leaf.hops[index : index + 1] == []:
             continue
         for step in fix.trial.leaf.hops[index].steps:
-            later = step.chain == stop.chain and step.table == stop.table and step.rule and stop.rule and step.rule >= stop.rule
+            later = (
+                step.chain == stop.chain
+                and step.table == stop.table
+                and step.rule
+                and stop.rule
+                and step.rule >= stop.rule
+            )
             if later and step.matched and step.verdict == "ACCEPT":
                 text = f"{stop.chain} {stop.rule} stands before {step.chain} {(step.rule or 0) + 1} ({step.text}), which would accept the packet"
                 return Diagnosis("rule_shadowed", text, _where(stop.where, step.where))
@@ -215,7 +252,13 @@ def _no_way_back(trial: Trial) -> list[Diagnosis]:
     end = _end_place(REPLY, back)
     natted = [h for h in nat_hosts(trial) if h != asked.host]
     bypassed = [h for h in natted if h not in {hop.host for hop in back.hops}]
-    lost = obstacle.code in ("no_route", "neighbour_failed", "no_return_route", "reply_bypasses_nat", "ip_forward_disabled")
+    lost = obstacle.code in (
+        "no_route",
+        "neighbour_failed",
+        "no_return_route",
+        "reply_bypasses_nat",
+        "ip_forward_disabled",
+    )
     if not lost or obstacle.host in natted:
         return []
     found = []
@@ -225,7 +268,9 @@ def _no_way_back(trial: Trial) -> list[Diagnosis]:
     target = format_addr(asked.skb.family, source)
     route = next((s for s in back.hops[0].steps if s.stage == "routing"), None) if back.hops else None
     leads = f" leads elsewhere ({route.text})" if route is not None and route.text else " is missing"
-    if trial.leaf.outcome == "delivered" and (bypassed or obstacle.code in ("no_route", "neighbour_failed", "no_return_route")):
+    if trial.leaf.outcome == "delivered" and (
+        bypassed or obstacle.code in ("no_route", "neighbour_failed", "no_return_route")
+    ):
         text = f"{asked.host} receives the request, but its way back to {target}{leads}: {obstacle.text}"
         found.append(Diagnosis("no_return_route", text, _where(route.where if route else None, obstacle.where), end))
     if bypassed:

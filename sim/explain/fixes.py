@@ -36,6 +36,7 @@ class Fix:
     rough: int = 0
     side_effects: list[str] = field(default_factory=list)
     flows_sampled: int = 0
+    also_cured: int = 0
 
     @property
     def hosts(self) -> list[str]:
@@ -58,6 +59,7 @@ class Fix:
             "reply": self.trial.back.outcome if self.trial.back is not None else None,
             "side_effects": self.side_effects,
             "flows_sampled": self.flows_sampled,
+            "also_cured": self.also_cured,
         }
 
 
@@ -71,7 +73,7 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
     if offered and sample:
         base = [(q, outcome(trial.world, q)) for q in flows(trial.world, trial.question, sample)]
         for fix in offered[:2]:
-            fix.side_effects = side_effects(base, fix.trial.world)
+            fix.side_effects, fix.also_cured = side_effects(base, fix.trial.world)
             fix.flows_sampled = len(base)
     failing.sort(key=lambda f: (f.result != FORWARD_ONLY, len(f.edits)))
     return offered + failing[:FAILING]
@@ -79,7 +81,7 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
 
 def _rank(fix: Fix) -> tuple[int, int, int]:
     heavy = sum(1 for _, command in fix.steps() if " -D " in command or " -P " in command or "rp_filter=0" in command)
-    return (len(fix.edits) + heavy, fix.rough, len(fix.hosts))
+    return (len(fix.edits) + heavy + min(fix.rough, 1), fix.rough, len(fix.hosts))
 
 
 def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
@@ -111,7 +113,11 @@ def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
                     failing.append(fix)
                 if depth < MAX_DEPTH and progress(fix.trial) > progress(here):
                     queue.append((edits, fix.trial))
-    known = [f for f in failing if not any(f.edits == w.edits[: len(f.edits)] and len(w.edits) > len(f.edits) for w in works[:1])]
+    known = [
+        f
+        for f in failing
+        if not any(f.edits == w.edits[: len(f.edits)] and len(w.edits) > len(f.edits) for w in works[:1])
+    ]
     return works, known
 
 
@@ -165,7 +171,9 @@ def describe(trial: Trial) -> str:
 
 
 def _taken_for(trial: Trial) -> str:
-    states = [s.conntrack or "" for h in trial.back.hops for s in h.steps if s.stage == "conntrack"] if trial.back else []
+    states = (
+        [s.conntrack or "" for h in trial.back.hops for s in h.steps if s.stage == "conntrack"] if trial.back else []
+    )
     return "INVALID" if any(s.startswith("INVALID") for s in states) else "NEW"
 
 

@@ -62,7 +62,13 @@ def passes_of(world: World, leaf: Leaf) -> list[Pass]:
 def not_consulted(hop: Hop, chain: str) -> Step | None:
     """The step that says that a nat chain was not asked on this pass."""
     for step in hop.steps:
-        if step.stage == "nat" and step.hook == chain and step.rule is None and step.note and "not consulted" in step.note:
+        if (
+            step.stage == "nat"
+            and step.hook == chain
+            and step.rule is None
+            and step.note
+            and "not consulted" in step.note
+        ):
             return step
     return None
 
@@ -87,6 +93,10 @@ def would_match(world: World, leaf: Leaf, hop: Hop, chain_name: str) -> tuple[Ru
         chain = table.chains.get(chain_name) if table.name == "nat" and table.family == skb.family else None
         for position in range(1, min(len(chain), MOST_RULES) + 1) if chain is not None else ():
             rule = chain.rule(position)  # type: ignore[union-attr]
-            if rule.target is not None and rule.target.name in NAT_TARGETS[chain_name] and why_not(rule, skb, ctx) is None:
+            if (
+                rule.target is not None
+                and rule.target.name in NAT_TARGETS[chain_name]
+                and why_not(rule, skb, ctx) is None
+            ):
                 found.append(rule)
     return tuple(found)

@@ -383,6 +383,39 @@ _add(
     "nf_nat_oif_changed(), nf_nat_inet_fn()", ("asymmetric_return",),
 )  # fmt: skip
 
+_add(
+    REASON, "redirect_no_address", "REDIRECT has no address to use",
+    "REDIRECT in PREROUTING sends the packet to the first address of the interface it came in by. That interface has "
+    "none, so the packet is dropped.",
+    "The counter of the REDIRECT rule grows, the local service sees nothing.",
+    ("ip addr add ADDRESS/LEN dev IN", "or -j DNAT --to-destination an address of this host"),
+    "nf_nat_redirect_ipv4()", ("masquerade_no_address",),
+)  # fmt: skip
+_add(
+    REASON, "redirect_of_translated_flow", "An ICMP redirect about a translated flow",
+    "A redirect (ICMP type 5) about a connection whose addresses are translated, or not yet decided, would tell the "
+    "sender something wrong; the NAT hook drops it. With NAT loaded the first packet of each flow gets none.",
+    "Redirects that plain routers send are missing; the flow itself goes on through the router.",
+    (), "nf_nat_icmp_reply_translation()", ("asymmetric_return",),
+)  # fmt: skip
+_add(
+    REASON, "helper_expectation_failed", "A helper could not announce the second connection",
+    "The conntrack helper saw the command that announces a further connection (FTP PORT or PASV …), but the "
+    "expectation could not be made: too many, or no free port for its translation. The packet with the command is "
+    "dropped.",
+    "The control connection stalls at PORT or PASV; expect_create does not grow in conntrack -S.",
+    ("conntrack -L expect", "end idle sessions, or wait for the expectations to expire"),
+    "nf_ct_expect_related_report(), nf_nat_ftp()", ("helper_missing",),
+)  # fmt: skip
+_add(
+    REASON, "helper_partial", "A command cut in two by TCP",
+    "The helper found the beginning of a command that announces a connection at the end of a segment, without its end. "
+    "It drops the segment in the hope of a retransmission that carries the whole line.",
+    "Rare stalls of FTP control connections with tiny segments.",
+    ("avoid senders that write the command byte by byte",),
+    "nf_conntrack_ftp: help()", ("helper_missing", "helper_expectation_failed"),
+)  # fmt: skip
+
 # ------------------------------------------------------------------------------------------------- undecided
 
 _add(

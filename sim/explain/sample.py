@@ -17,6 +17,7 @@ from ..flow import Question
 from ..model.addr import AF_INET, format_addr, parse_prefix
 from ..model.rule import Rule
 from ..model.world import Host, World
+from .trial import source_lost
 
 OUTSIDE, OUTSIDER = "198.51.100.80", "203.0.113.9"  # RFC 5737: nobody's
 MOST_RULES = 200  # of a table are read for addresses and ports
@@ -56,7 +57,11 @@ def _combinations(world: World, question: Question) -> Iterator[Question]:
 def _sources(world: World, host: Host) -> Iterator[tuple[str | None, str | None]]:
     yield None, None
     for address in host.addresses:
-        if address.family != AF_INET or address.local >> 24 == 127 or world.segment_of(host.name, address.dev) is not None:
+        if (
+            address.family != AF_INET
+            or address.local >> 24 == 127
+            or world.segment_of(host.name, address.dev) is not None
+        ):
             continue
         if address.plen < 31:
             neighbour = address.network.value + 1
@@ -112,18 +117,25 @@ def outcome(world: World, question: Question) -> Seen | None:
         leaf = group[0]
         p = leaf.packet
         ends = tuple(str(p.get(k)) for k in ("src", "dst", "sport", "dport"))
-        seen.append((leaf.outcome, leaf.at.get("host"), leaf.at.get("interface"), *ends))
+        lost = leaf.outcome not in ("delivered", "left") or (
+            leaf.outcome == "left" and source_lost(world, leaf) is not None
+        )
+        seen.append((leaf.outcome, leaf.at.get("host"), leaf.at.get("interface"), *ends, lost))
     return tuple(seen)
 
 
-def side_effects(before: list[tuple[Question, Seen | None]], world: World) -> list[str]:
-    """Flows of a sample that fare differently in ``world``, in words."""
-    changed = []
+def side_effects(before: list[tuple[Question, Seen | None]], world: World) -> tuple[list[str], int]:
+    """Flows of a sample that fare differently in ``world``, in words; those that it cures are only counted."""
+    changed, cured = [], 0
     for question, old in before:
         new = outcome(world, question)
-        if new != old:
+        if new == old:
+            continue
+        if old and new and all(one[-1] for one in old) and not any(one[-1] for one in new):
+            cured += 1
+        else:
             changed.append(f"{question.flow().replace('->', '→')}: {_words(old)} → {_words(new)}")
-    return changed
+    return changed, cured
 
 
 def _words(seen: Seen | None) -> str:

@@ -92,7 +92,7 @@ def judge(trial: Trial) -> Obstacle | None:
         if leaf.reason.code == "no_listener":
             return Obstacle("no_listener", FORWARD, host, leaf.reason.text, leaf.reason.where)
     elif leaf.outcome == "left":
-        unanswerable = _source_lost(trial.world, leaf)
+        unanswerable = source_lost(trial.world, leaf)
         if unanswerable is not None:
             return unanswerable
     else:
@@ -100,7 +100,7 @@ def judge(trial: Trial) -> Obstacle | None:
     return _judge_reply(trial)
 
 
-def _source_lost(world: World, leaf: Leaf) -> Obstacle | None:
+def source_lost(world: World, leaf: Leaf) -> Obstacle | None:
     """Whether the outside can answer the source that the packet left with."""
     host_name, skb, _, dev = leaf.arrival
     family, src = skb.family, skb.src
@@ -108,7 +108,12 @@ def _source_lost(world: World, leaf: Leaf) -> Obstacle | None:
         return None
     host = world.hosts[host_name]
     on_link = [a for a in host.addresses if a.dev == dev and a.family == family]
-    if any(a.local == src for h in world.hosts.values() for a in h.addresses if a.family == family and (h is host or _on(world, h, host, dev))):
+    if any(
+        a.local == src
+        for h in world.hosts.values()
+        for a in h.addresses
+        if a.family == family and (h is host or _on(world, h, host, dev))
+    ):
         return None
     source = format_addr(family, src)
     if any(src in a.network and a.plen < (32 if family == AF_INET else 128) for a in on_link):
@@ -224,8 +229,10 @@ def _came_home(trial: Trial, back: Leaf, home: bool) -> Obstacle | None:
     elif back.outcome == "delivered" and trial.world.segment_of(asked.host, asked.in_dev) is not None and home:
         return None
     if back.outcome == "delivered":
-        text = f"the reply ends at {host} itself: no connection entry there says that it belongs to somebody else"
-        return Obstacle(_misdelivered(trial, back), REPLY, host, text, _delivery_where(back))
+        code = _misdelivered(trial, back)
+        zone = f" of zone {(back.hops[-1].conntrack or {}).get('zone', 0)}" if code == "zone_mismatch" else ""
+        text = f"the reply is found in no entry{zone} and ends at {host} itself"
+        return Obstacle(code, REPLY, host, text, _delivery_where(back))
     text = f"the reply leaves by {dev} of {host} and never comes back to {asked.host}"
     return Obstacle("no_return_route" if not nat_hosts(trial) else "reply_bypasses_nat", REPLY, host, text)
 

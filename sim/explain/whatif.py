@@ -1,8 +1,8 @@
 """What-if edits: small frozen objects that make a changed copy of a World and know the commands that would do it.
 
-    edit = SetSysctl("router", "net.ipv4.ip_forward", "1")
-    edit.apply(world)      # a new World; the old one is untouched
-    edit.commands()        # ["sysctl -w net.ipv4.ip_forward=1"]
+edit = SetSysctl("router", "net.ipv4.ip_forward", "1")
+edit.apply(world)      # a new World; the old one is untouched
+edit.commands()        # ["sysctl -w net.ipv4.ip_forward=1"]
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class SetSysctl:
         return [*copies, "net.ipv4.ip_forward"] if family == "ipv4" else copies
 
     def commands(self) -> list[str]:
-        return [f"sysctl -w {self.name}={self.value}" if " " not in self.value else f"sysctl -w {self.name}='{self.value}'"]
+        return [
+            f"sysctl -w {self.name}={self.value}" if " " not in self.value else f"sysctl -w {self.name}='{self.value}'"
+        ]
 
 
 # ----------------------------------------------------------------------------------------------- routing
@@ -277,7 +279,9 @@ def parse_edits(world: World, options: dict[str, Any], default_host: str | None)
         body, host = _at(world, text, default_host, "--set")
         name, equals, value = body.partition("=")
         if not equals or not name.strip():
-            raise InputError(f"--set {text!r}: expected NAME=VALUE", remedy="example: --set 'net.ipv4.ip_forward=1 at router'")
+            raise InputError(
+                f"--set {text!r}: expected NAME=VALUE", remedy="example: --set 'net.ipv4.ip_forward=1 at router'"
+            )
         edits.append(SetSysctl(host, sysctl_name(name.strip()), value.strip()))
     for option, letter in (("delete", "-D"), ("insert", "-I"), ("add", "-A")):
         for text in options.get(option, ()):
@@ -288,7 +292,9 @@ def parse_edits(world: World, options: dict[str, Any], default_host: str | None)
             words = body.split()
             if words[:2] == ["ip", option]:
                 words = words[2:]
-            verb = words.pop(0) if words and words[0] in ("add", "del", "delete", "replace", "append", "change") else "add"
+            verb = (
+                words.pop(0) if words and words[0] in ("add", "del", "delete", "replace", "append", "change") else "add"
+            )
             edits.append(cls(host, " ".join(words), {"delete": "del", "append": "add"}.get(verb, verb)))
     if options.get("conntrack_flush"):
         edits += [ConntrackFlush(host) for host in world.hosts]
@@ -303,7 +309,9 @@ def _at(world: World, text: str, default: str | None, option: str) -> tuple[str,
     if found and " " not in tail.strip():
         raise InputError(f"{option} {text!r}: no host {tail.strip()!r}", remedy=f"hosts: {', '.join(world.hosts)}")
     if default is None and len(world.hosts) != 1:
-        raise InputError(f"{option} {text!r}: which host?", remedy=f"add one of: {', '.join('at ' + h for h in world.hosts)}")
+        raise InputError(
+            f"{option} {text!r}: which host?", remedy=f"add one of: {', '.join('at ' + h for h in world.hosts)}"
+        )
     return text.strip(), default or next(iter(world.hosts))
 
 
@@ -316,14 +324,31 @@ def _rule_edit(world: World, text: str, letter: str, default: str | None, option
         program = words.pop(0)
         family = AF_INET6 if program.startswith("ip6") else AF_INET
         backend = "legacy" if program.endswith("-legacy") else None
-    verbs = {"-A", "--append", "-I", "--insert", "-D", "--delete", "-R", "--replace", "-P", "--policy", "-N", "-F", "-X"}
+    verbs = {
+        "-A",
+        "--append",
+        "-I",
+        "--insert",
+        "-D",
+        "--delete",
+        "-R",
+        "--replace",
+        "-P",
+        "--policy",
+        "-N",
+        "-F",
+        "-X",
+    }
     rest = " ".join(words)
     if not any(w in verbs for w in words):
         table = ""
         if words[:1] in (["-t"], ["--table"]) and len(words) > 2:
             table, words = f"-t {words[1]} ", words[2:]
         if not words or words[0].startswith("-"):
-            raise InputError(f"{option} {text!r}: the chain is missing", remedy=f"example: {option} '-t nat POSTROUTING -o eth0 -j MASQUERADE'")
+            raise InputError(
+                f"{option} {text!r}: the chain is missing",
+                remedy=f"example: {option} '-t nat POSTROUTING -o eth0 -j MASQUERADE'",
+            )
         rest = f"{table}{letter} {' '.join(words)}"
     return RuleEdit(host, rest, family, backend)
 

@@ -27,7 +27,9 @@ class AddressEdit:
         text, _, plen = self.spec.partition("/")
         family, addr = parse_addr(text)
         length = int(plen or BITS[family])
-        second = any(a.dev == self.dev and a.family == family and addr in a.network and a.plen == length for a in host.addresses)
+        second = any(
+            a.dev == self.dev and a.family == family and addr in a.network and a.plen == length for a in host.addresses
+        )
         address = Address(family, self.dev, addr, length, secondary=second, where=WHERE)
         host = host.with_(addresses=(*host.addresses, address))
         local = Route(Prefix(family, addr, BITS[family]), RT_TABLE_LOCAL, "local", (Nexthop(self.dev),), scope=RT_SCOPE_HOST,

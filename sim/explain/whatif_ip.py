@@ -38,7 +38,9 @@ def _prefix(word: str, text: str, family: int | None) -> Prefix:
     try:
         return parse_prefix(word)
     except (ValueError, OSError):
-        raise InputError(f"{text!r}: not a network: {word!r}", remedy="example: 10.0.0.0/8 via 192.0.2.1 dev eth0") from None
+        raise InputError(
+            f"{text!r}: not a network: {word!r}", remedy="example: 10.0.0.0/8 via 192.0.2.1 dev eth0"
+        ) from None
 
 
 def _addr(word: str, text: str) -> tuple[int, int]:
@@ -81,7 +83,9 @@ def parse_route(host: Host, text: str) -> Route:
     family, bits = prefix.family, BITS[prefix.family]
     dev = options.get("dev")
     if dev is not None and host.links and dev not in host.links:
-        raise InputError(f"{text!r}: {host.name} has no interface {dev!r}", remedy=f"interfaces: {', '.join(host.links)}")
+        raise InputError(
+            f"{text!r}: {host.name} has no interface {dev!r}", remedy=f"interfaces: {', '.join(host.links)}"
+        )
     if dev is None and via is not None:
         dev = _device_towards(host, via)
         if dev is None:
@@ -143,9 +147,31 @@ def parse_fib_rule(host: Host, text: str) -> FibRule:
         if kind in words:
             action = kind
             words.remove(kind)
-    alias = {"priority": "prio", "preference": "prio", "pref": "prio", "order": "prio", "table": "lookup", "dev": "iif", "dsfield": "tos"}
+    alias = {
+        "priority": "prio",
+        "preference": "prio",
+        "pref": "prio",
+        "order": "prio",
+        "table": "lookup",
+        "dev": "iif",
+        "dsfield": "tos",
+    }
     words = [alias.get(w, w) for w in words[invert:]]
-    known = {"from", "to", "iif", "oif", "fwmark", "tos", "uidrange", "prio", "lookup", "ipproto", "sport", "dport", "goto"}
+    known = {
+        "from",
+        "to",
+        "iif",
+        "oif",
+        "fwmark",
+        "tos",
+        "uidrange",
+        "prio",
+        "lookup",
+        "ipproto",
+        "sport",
+        "dport",
+        "goto",
+    }
     got = _pairs(words, text, (), known)
     if action == "table" and "goto" in got:
         action = "goto"
@@ -195,7 +221,9 @@ def add_fib_rule(host: Host, rule: FibRule) -> Host:
     """Insert after the rules of the same priority."""
     old = host.rules.get(rule.family, ())
     place = sum(1 for r in old if r.priority <= rule.priority)
-    return host.with_(rules={**host.rules, rule.family: (*old[:place], rule, *old[place:])}, files=host.files | {"rule"})
+    return host.with_(
+        rules={**host.rules, rule.family: (*old[:place], rule, *old[place:])}, files=host.files | {"rule"}
+    )
 
 
 def delete_fib_rule(host: Host, rule: FibRule, text: str, by_priority: bool) -> Host:

@@ -35,7 +35,10 @@ def edit_rules(host: Host, text: str, family: int = 2, backend: str | None = Non
         if chain is None:
             if verb not in ("add", "insert", "policy") or not _built_in(table_name, chain_name):
                 known = ", ".join(chains)
-                raise InputError(f"{text!r}: table {table_name} of {host.name} has no chain {chain_name!r}", remedy=f"chains: {known}")
+                raise InputError(
+                    f"{text!r}: table {table_name} of {host.name} has no chain {chain_name!r}",
+                    remedy=f"chains: {known}",
+                )
             chain = ListChain(chain_name, policy="ACCEPT")
         chains[chain_name] = _edited(host, table, chain, verb, words, text)
     changed = ListTable(table.backend, family, table_name, chains, table.file or "what-if")
@@ -63,7 +66,9 @@ def _read(text: str) -> tuple[str, str, str, list[str]]:
             rest.append(word)
             i += 1
     if not verb:
-        raise InputError(f"{text!r}: no command", remedy="example: iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE")
+        raise InputError(
+            f"{text!r}: no command", remedy="example: iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE"
+        )
     if table not in TABLE_HOOKS:
         raise InputError(f"{text!r}: no table {table!r}", remedy=f"tables: {', '.join(TABLE_HOOKS)}")
     return table, verb, chain, rest

@@ -6,7 +6,7 @@ Without an entry only --ctstate can hold; the other criteria fail then, negated 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..model.addr import AF_INET, format_addr
 from ..model.conntrack import (
@@ -49,7 +49,7 @@ PORTS = {
 TEST_ORDER = ("--ctstate", "--ctdir", *ADDRESSES, "--ctproto", *PORTS, "--ctstatus", "--ctexpire")
 SAVE_ORDER = ("--ctstate", "--ctproto", *ADDRESSES, *PORTS, "--ctstatus", "--ctexpire", "--ctdir")
 
-Criterion = tuple[str, bool, object]  # option, negated, its value
+Criterion = tuple[str, bool, Any]  # option, negated, its value
 
 
 def state_names(skb: Skb, conn: Conn | None) -> frozenset[str]:
@@ -103,7 +103,7 @@ class Conntrack(Match):
         for criterion in self.criteria:
             name, negated, value = criterion
             if name == "--ctstate":
-                if bool(state_names(skb, conn) & value) == negated:  # type: ignore[operator]
+                if bool(state_names(skb, conn) & value) == negated:
                     return criterion
                 if conn is None:  # "return info->match_flags & XT_CONNTRACK_STATE": nothing else is looked at
                     return None
@@ -121,7 +121,7 @@ class Conntrack(Match):
         return [word for name in SAVE_ORDER if name in by_name for word in _words(by_name[name], self.family)]
 
 
-def _value(at: At, name: str, text: str) -> object:
+def _value(at: At, name: str, text: str) -> Any:
     if name == "--ctstate":
         return parse_states(at, name, text, STATES)
     if name == "--ctstatus":
@@ -143,21 +143,21 @@ def _value(at: At, name: str, text: str) -> object:
     return DIR_NAME.index(text.upper())
 
 
-def _holds(name: str, value: object, conn: Conn, skb: Skb, ctx: Ctx) -> bool:
+def _holds(name: str, value: Any, conn: Conn, skb: Skb, ctx: Ctx) -> bool:
     if name in ADDRESSES:
         direction, field = ADDRESSES[name]
-        addr, mask = value  # type: ignore[misc]
+        addr, mask = value
         return bool((getattr(conn.tuples[direction], field) ^ addr) & mask == 0)
     if name in PORTS:
         direction, field = PORTS[name]
-        return ctx.in_range(getattr(conn.tuples[direction], field), *value)  # type: ignore[misc]
+        return ctx.in_range(getattr(conn.tuples[direction], field), *value)
     if name == "--ctproto":
         return conn.tuples[0].proto == value
     if name == "--ctstatus":
-        return bool(conn.status & value)  # type: ignore[operator]
+        return bool(conn.status & value)
     if name == "--ctdir":
         return ctinfo2dir(2 if skb.ctinfo is None else skb.ctinfo) == value
-    low, high = value  # type: ignore[misc]
+    low, high = value
     return bool(low <= _expires(conn, ctx) <= high)
 
 
@@ -169,17 +169,17 @@ def _expires(conn: Conn, ctx: Ctx) -> int:
 def _words(criterion: Criterion, family: int) -> list[str]:
     name, negated, value = criterion
     if name == "--ctstate":
-        text = ",".join(one for one in STATES if one in value)  # type: ignore[operator]
+        text = ",".join(one for one in STATES if one in value)
     elif name == "--ctstatus":
-        text = ",".join(one for one, bit in STATUSES.items() if bit & value) or "NONE"  # type: ignore[operator]
+        text = ",".join(one for one, bit in STATUSES.items() if bit & value) or "NONE"
     elif name in ADDRESSES:
-        text = show_network(family, *value)  # type: ignore[misc]
+        text = show_network(family, *value)
     elif name == "--ctdir":
-        text = DIR_NAME[value]  # type: ignore[index]
+        text = DIR_NAME[value]
     elif name == "--ctproto":
         text = str(value)
     else:
-        text = show_span(*value)  # type: ignore[misc]
+        text = show_span(*value)
     return opt(name, negated, text)
 
 

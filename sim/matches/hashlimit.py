@@ -7,13 +7,13 @@ is thrown away by a collector that runs every gc interval: in between, either ma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engine.run import Option
 from ..model.addr import AF_INET, BITS, mask_of
 from ..model.packet import IPPROTO_AH, IPPROTO_ESP, WITH_PORTS
 from ..model.rule import HotDrop, Match, Miss
-from ..rules.registry import At, Found, Opt, match
+from ..rules.registry import At, Found, Got, Opt, match
 from .common import HZ, U32, U64, assume_fresh, by_name, jiffies, number, opt, prefix_length, transport_ports
 from .limit import parse_rate, unit_of
 
@@ -131,7 +131,7 @@ class Hashlimit(Match):
     def test(self, skb: Skb, ctx: Ctx) -> bool:
         state = ctx.hs.match_state
         where = ("hashlimit", self.family, self.table)
-        table = state.get(where)
+        table: tuple[Hashlimit, dict[Any, Bucket]] | None = state.get(where)
         if table is None:
             assume_fresh(ctx, f"the buckets of -m hashlimit {self.table} are taken to be full")
             table = (self, {})
@@ -258,9 +258,9 @@ class Hashlimit(Match):
         return out
 
 
-def _rate(at: At, got: dict[str, object], text: str, rate_match: bool) -> dict[str, int]:
+def _rate(at: At, got: dict[str, Got], text: str, rate_match: bool) -> dict[str, int]:
     """hashlimit_mt_check(): average, burst, interval and default expiry."""
-    burst_text = got["--hashlimit-burst"].args[0] if "--hashlimit-burst" in got else None  # type: ignore[attr-defined]
+    burst_text = got["--hashlimit-burst"].args[0] if "--hashlimit-burst" in got else None
     if text.endswith("b/s"):
         digits = text[:-3]
         factor = FACTOR.get(digits[-1:].lower(), 1)
@@ -282,7 +282,7 @@ def _rate(at: At, got: dict[str, object], text: str, rate_match: bool) -> dict[s
         if rate_match:
             fields["average"] = average // unit
     interval = got.get("--hashlimit-rate-interval")
-    fields["interval"] = number(at, "rate-interval", interval.args[0]) if interval is not None else 0  # type: ignore[attr-defined]
+    fields["interval"] = number(at, "rate-interval", interval.args[0]) if interval is not None else 0
     if rate_match and not fields["interval"]:
         fields["interval"] = unit
     return fields | {"rate_match": rate_match}

@@ -51,7 +51,7 @@ class U32Match(Match):
         for one in self.tests:
             value = _evaluate(one[0], packet)
             if not isinstance(value, int) or not any(low <= value <= high for low, high in one[1]):
-                actual = "it reads beyond the packet" if value is None else f"it is 0x{value:x}"
+                actual = f"it is 0x{value:x}" if isinstance(value, int) else value or "it reads beyond the packet"
                 return Miss(f"{said(self.negated)}--u32 {_show(one)}", _show(one), actual)
         return Miss(f"{said(self.negated)}--u32", "a test that fails", "all tests hold")
 

@@ -18,17 +18,20 @@ FAMILY_NAME = {AF_INET: "ip", AF_INET6: "ip6"}
 def parse_addr(text: str) -> tuple[int, int]:
     """Text to (family, integer). Raises ValueError for anything that is not exactly one address."""
     if ":" in text:
-        return AF_INET6, int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
+        try:
+            return AF_INET6, int.from_bytes(socket.inet_pton(socket.AF_INET6, text), "big")
+        except OSError:
+            raise ValueError(f"not an address: {text[:60]!r}") from None
     parts = text.split(".")
     if len(parts) != 4:
-        raise ValueError(f"not an address: {text!r}")
+        raise ValueError(f"not an address: {text[:60]!r}")
     value = 0
     for part in parts:
         if not (part.isascii() and part.isdigit()) or len(part) > 3:
-            raise ValueError(f"not an address: {text!r}")
+            raise ValueError(f"not an address: {text[:60]!r}")
         octet = int(part)
         if octet > 255:
-            raise ValueError(f"not an address: {text!r}")
+            raise ValueError(f"not an address: {text[:60]!r}")
         value = value << 8 | octet
     return AF_INET, value
 

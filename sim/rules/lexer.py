@@ -17,6 +17,8 @@ _SPACE = re.compile(r"\s+")
 _ESCAPE = re.compile(r"\\(.)", re.S)
 _SHELL_ESCAPE = re.compile(r"""\\(["'\\$`])""")
 
+MAX_LINE = 10239  # of a line that iptables-restore reads at once (iptables-restore.c, buffer)
+
 # xtables_save_string() in libxtables/xtables.c
 _UNQUOTED = re.compile(r"[A-Za-z0-9_-]+\Z")
 _TO_ESCAPE = re.compile(r"""(["\\'])""")
@@ -91,7 +93,7 @@ def typed_words(line: str) -> list[str]:
             position += 2
         else:
             found = _SHELL_PLAIN.match(line, position)
-            assert found is not None  # noqa: S101 -- the other first letters were handled above
+            assert found is not None
             pending.append(found.group())
             position = found.end()
     if open_word:

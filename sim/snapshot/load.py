@@ -311,7 +311,10 @@ class Reader:
         if not text.strip():
             return []
         try:
-            return json.loads(text)
+            found = json.loads(text)
+            if found is None:
+                self.problems.error("holds nothing but null", name, 1)
+            return found
         except json.JSONDecodeError as error:
             self.problems.error(f"not JSON: {error.msg} (column {error.colno})", name, error.lineno)
         except RecursionError:

@@ -35,6 +35,7 @@ class Source:
         self.name = path.name
         self._open: dict[str, Callable[[], IO[bytes]]] = {}
         self._left = MAX_TOTAL
+        self._paid: set[str] = set()  # files whose size is already taken off
         self.refused: list[SnapshotError] = []
 
     def names(self) -> list[str]:
@@ -76,11 +77,12 @@ class Source:
         size = 0
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
-            self._left -= len(chunk)
+            self._left -= 0 if name in self._paid else len(chunk)
             if size > MAX_FILE or self._left < 0:
                 limit = MAX_FILE if size > MAX_FILE else MAX_TOTAL
                 raise SnapshotError(f"larger than {limit >> 20} MiB unpacked", Where(name), REMEDY_SIZE)
             chunks.append(chunk)
+        self._paid.add(name)
         return b"".join(chunks)
 
 
@@ -138,7 +140,10 @@ def _directory(root: Path) -> Source:
                 source.refuse(name, "the link leads out of the snapshot")
                 continue
             mode = target.stat().st_mode if target.exists() else 0
-        if stat.S_ISREG(mode):
+        if clean(name) is None:
+            if wanted(name):
+                source.refuse(name, "its name holds characters that no file of a snapshot has")
+        elif stat.S_ISREG(mode):
             source.add(name, lambda file=file: file.open("rb"))  # type: ignore[misc]
         elif not stat.S_ISDIR(mode):
             source.refuse(name, "neither a file nor a folder")
@@ -172,7 +177,7 @@ def _zip(path: Path) -> Source:
         raise SnapshotError(f"not a readable zip: {str(error)[:200]}", Where(source.name)) from error
     for member in members:
         mode = member.external_attr >> 16
-        if member.is_dir():
+        if member.filename.endswith("/"):
             continue
         if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
             source.refuse(member.filename, "a link or a device in an archive")
@@ -189,11 +194,13 @@ def _tar(path: Path) -> Source:
     """Members are read in one pass: a compressed tar can't be read at random without unpacking it again."""
     source = Source(path)
     try:
-        with _counted(path, source.name) as stream, _open_tar(stream) as archive:
-            for count, member in enumerate(archive):
-                if count > MAX_MEMBERS:
-                    raise SnapshotError(f"more than {MAX_MEMBERS} files", Where(source.name), REMEDY_SIZE)
-                _tar_member(source, archive, member)
+        with _counted(path, source.name) as stream:
+            with _open_tar(stream) as archive:
+                for count, member in enumerate(archive):
+                    if count > MAX_MEMBERS:
+                        raise SnapshotError(f"more than {MAX_MEMBERS} files", Where(source.name), REMEDY_SIZE)
+                    _tar_member(source, archive, member)
+            stream.finish()
     except SnapshotError:
         raise
     except Exception as error:  # TarError, EOFError, zlib.error, BadGzipFile, OverflowError …
@@ -225,13 +232,22 @@ class _Counted:
         self.stream = stream
         self.name = name
         self.left = MAX_TOTAL + (MAX_MEMBERS << 11)
+        self.tail = b""
 
     def read(self, size: int = -1) -> bytes:
         data = self.stream.read(min(size, _CHUNK) if size >= 0 else _CHUNK)
         self.left -= len(data)
         if self.left < 0:
             raise SnapshotError(f"larger than {MAX_TOTAL >> 20} MiB unpacked", Where(self.name), REMEDY_SIZE)
+        self.tail = (self.tail + data)[-512:]
         return data
+
+    def finish(self) -> None:
+        """Read to the end, so that a checksum is checked; an archive ends with empty blocks, unless it was cut off."""
+        while self.read(_CHUNK):
+            pass
+        if any(self.tail):
+            raise SnapshotError("the archive is cut off: its end is missing", Where(self.name), "copy it again")
 
     def __enter__(self) -> _Counted:
         return self
@@ -265,7 +281,7 @@ def _tar_member(source: Source, archive: tarfile.TarFile, member: tarfile.TarInf
         return
     import io
 
-    data = source._drain(stream, printable(member.name))
+    data = source._drain(stream, clean(member.name) or member.name)
     source.add(member.name, lambda: io.BytesIO(data))
 
 

@@ -81,15 +81,20 @@ class Connmark(Target):
 
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
         conn = ctx.ct(skb)
-        if conn is None:
+        if conn is None and skb.template is None:
             return V_CONTINUE
+        # Between raw and conntrack the "entry" is the template of a CT rule, with a mark of its own for all packets.
+        template = ("template mark", skb.template)
+        old = conn.mark if conn is not None else ctx.hs.match_state.get(template, 0)
         if self.mode == "restore":
-            skb.mark = (skb.mark & ~self.nfmask) ^ self._shifted(conn.mark & self.ctmask)
+            skb.mark = (skb.mark & ~self.nfmask) ^ self._shifted(old & self.ctmask)
             return V_CONTINUE
         if self.mode == "set":
-            mark = self._shifted((conn.mark & ~self.ctmask) ^ self.ctmark)
+            mark = self._shifted((old & ~self.ctmask) ^ self.ctmark)
         else:
-            mark = (conn.mark & ~self.ctmask) ^ self._shifted(skb.mark & self.nfmask)
-        if mark != conn.mark:
+            mark = (old & ~self.ctmask) ^ self._shifted(skb.mark & self.nfmask)
+        if conn is None:
+            ctx.hs.match_state[template] = mark
+        elif mark != old:
             ctx.hs.ct.update(conn, mark=mark)
         return V_CONTINUE

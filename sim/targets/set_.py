@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..matches.set_ import parse_directions
 from ..model.rule import HOOK_NUMBER, NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, V_CONTINUE, Target, Verdict
 from ..rules.registry import At, Found, Opt, target
+from .common import Options
 
 if TYPE_CHECKING:
     from ..engine.run import Ctx
@@ -41,8 +42,6 @@ class SetTarget(Target):
 
     @classmethod
     def parse(cls, found: Found, at: At) -> SetTarget:
-        from .common import Options
-
         options = Options("SET", found, at)
         uses: dict[str, Use] = {}
         for got in found:
@@ -52,8 +51,14 @@ class SetTarget(Target):
             raise at.error(f"SET: one of {', '.join(OPERATIONS)} is required")
         maps = tuple(name for name in MAPS if name in options)
         _check_map(at, "--map-set" in uses, maps)
-        timeout = options.number("--timeout", 0, 0xFFFFFFFE)
-        return cls(*(uses.get(name) for name in OPERATIONS), "--exist" in options, timeout, maps)  # type: ignore[arg-type]
+        return cls(
+            uses.get("--add-set"),
+            uses.get("--del-set"),
+            uses.get("--map-set"),
+            "--exist" in options,
+            options.number("--timeout", 0, 0xFFFFFFFE),
+            maps,
+        )
 
     def words(self) -> list[str]:
         out: list[str] = []

@@ -32,14 +32,15 @@ class Tcpoptstrip(Target):
         options = Options("TCPOPTSTRIP", found, at)
         if at.proto != IPPROTO_TCP or at.proto_negated:
             raise at.error("TCPOPTSTRIP needs -p tcp", "add -p tcp to the rule")
-        kinds = set()
+        kinds: set[int] = set()
         for word in options.need("--strip-options").split(","):
             try:
-                kinds.add(NAMES[word] if word in NAMES else c_int(word))
+                kind = NAMES[word] if word in NAMES else c_int(word)
             except ValueError:
                 raise options.bad("--strip-options", f"{word!r} is not a number or one of {', '.join(NAMES)}") from None
-        if max(kinds) > 255:
-            raise options.bad("--strip-options", "option numbers go from 0 to 255")
+            if not 2 <= kind <= 255 or kind in kinds:
+                raise options.bad("--strip-options", "numbers from 2 to 255, each once")
+            kinds.add(kind)
         return cls(tuple(sorted(kinds)))
 
     def words(self) -> list[str]:

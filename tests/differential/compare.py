@@ -127,8 +127,6 @@ def compare(observation: Observation, result: dict[str, Any]) -> list[str]:
     """Differences for one packet. A result with several outcomes is right when one of them is what happened."""
     real = merge_fragments(observation.finals)
     outcomes = result.get("outcomes") or [result]
-    if "is not in the snapshot" in (result.get("reason") or {}).get("text", ""):
-        real = [f for f in real if f.main or (f.packet.get("type"), f.packet.get("code")) != (3, 2)]
     if len(outcomes) == 1:
         diffs = match_finals(predicted_finals({**result, **outcomes[0]}, result), real)
         return diffs + errno_diff(observation, result)

@@ -105,8 +105,8 @@ class Situation:
                 else:
                     addresses.pop()
         if self.level > 4 and self.chance(0.05):
+            self.own[host] = [a for a in self.own[host] if all(not x.startswith(f"{a}/") for x in addresses)]
             addresses = []
-            self.own[host].remove(nth(base, number))
         interfaces[dev] = {"addresses": addresses}
         if self.level > 3 and self.chance(0.15):
             interfaces[dev]["mtu"] = self.pick([1400, 1280, 576])
@@ -138,8 +138,6 @@ class Situation:
                 dev = self._attach(name, subnet, self.pick([1, 1, 2, 3]))
                 self.edges.append((name, dev))
                 self.near[name, dev] = [nth(subnet[0], n) for n in (4, 11, 12)]
-                if self.level > 3 and self.chance(0.2):
-                    self.silent.append(nth(subnet[0], 12))
 
     # ------------------------------------------------------------------------------------ configuration
 
@@ -356,7 +354,7 @@ class Situation:
             dst = self.pick([*REMOTES, *others, *others, *everyone] if others else REMOTES)
         if self.level > 4 and self.chance(0.03):
             base, plen = self.on[host, dev][0]
-            dst = self.pick(["255.255.255.255", last(base, plen), "127.0.0.1", "224.0.0.1", "239.1.2.3", "240.1.1.1"])
+            dst = self.pick(["255.255.255.255", last(base, plen), "127.0.0.1", "224.0.0.1", "240.1.1.1"])
         return {"host": host, "in": dev, "src": src, "dst": dst, "mac": self.pick(["02:ed:00:00:00:01", "02:ed:00:00:00:02"])}
 
     def _local(self) -> dict[str, Any]:
@@ -396,17 +394,17 @@ class Situation:
                 if "S" in record["flags"] and self.chance(0.5):
                     record["mss"] = self.pick([1460, 1400, 500])
                 record["len"] = 40 + (4 if "mss" in record else 0) + (size if "A" in record["flags"] else 0)
-        elif kind < 0.93 or self.level < 3:
+        elif kind < 0.95 or self.level < 3:
             record.update(proto="icmp", type=8, code=0, icmp_id=self.pick([1, 2, 77]), seq=number, len=28 + size)
             if self.level > 2 and self.chance(0.1):
                 record["type"] = self.pick([0, 13, 15, 17, 14])
         else:
-            record.update(proto=self.pick(["99", "esp", "gre", "udplite", "sctp", "dccp", "ah"]))
+            record.update(proto=self.pick(["99", "99", "udplite", "udplite", "esp", "gre", "sctp", "dccp", "ah"]))
             if record["proto"] in ("udplite", "sctp", "dccp"):
                 record.update(sport=self.pick(SPORTS), dport=self.pick(DPORTS))
             if record["proto"] in ("esp", "ah"):
                 record["spi"] = self.pick([1, 256, 1000])
-            record["len"] = {"udplite": 28, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 24}.get(record["proto"], 24)
+            record["len"] = {"udplite": 40, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 24}.get(record["proto"], 24)
         if record.get("proto") in ("udp", "icmp") and self.chance(0.3):
             record["df"] = True
         record.setdefault("df", record["proto"] == "tcp")

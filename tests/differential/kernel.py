@@ -189,6 +189,8 @@ class KernelRun:
         record["id"] = index
         if record.get("in") is not None:
             record["ip_id"] = index + 1
+            if (record.get("len") or 0) > self._mtu(record["host"], record["in"]):
+                return Observation(index, None)
         if self.start is None:
             self.start = time.monotonic()
         at = time.monotonic() - self.start
@@ -202,6 +204,12 @@ class KernelRun:
                     observation.counters[host] = rule_counters(self.lab, host, backends)
         self.done[index] = observation
         return observation
+
+    def _mtu(self, host: str, dev: str) -> int:
+        """What the wire at an interface can carry."""
+        segment = self.lab.topology.segment_of(host, dev)
+        members = segment.members if segment else ((host, dev),)
+        return min(self.lab.topology.host(h).interface(d).mtu or 1500 for h, d in members)
 
     def _at_edge(self, host: str, dev: str) -> bool:
         return (host, dev) in self.lab.edge_ports

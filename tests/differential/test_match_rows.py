@@ -18,7 +18,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "matches"))
 from nattrace.sim.engine import wire
 from nattrace.sim.model.packet import Skb
-from tables import NATIVE, ROWS
+from tables import NATIVE, ROWS, SET_ROWS, SETS
 
 A, B = "nattrace-rows-a", "nattrace-rows-b"
 MAC_A, MAC_B = "02:00:00:00:00:01", "02:00:00:00:00:02"
@@ -98,3 +98,15 @@ def test_native_expressions_of_iptables_nft_answer_as_the_rows_say(wirepair):
     # everything else is alike in both backends
     same = {(text, id(skb)) for text, skb, _ in NATIVE}
     compare("nft", [row for row in ROWS if row[2] != "hotdrop" and (row[0], id(row[1])) not in same])
+
+
+@pytest.mark.skipif(shutil.which("ipset") is None, reason="needs ipset")
+def test_sets_answer_as_the_rows_say(wirepair):
+    wrong = []
+    for row in SET_ROWS:  # one by one: each match may count
+        run("ip", "netns", "exec", B, "ipset", "flush")
+        run("ip", "netns", "exec", B, "ipset", "-exist", "restore", stdin=SETS)
+        _, said = counted("legacy", ["", row[0]], row[1])
+        if said != row[2]:
+            wrong.append((row[0], "kernel says", said))
+    assert not wrong

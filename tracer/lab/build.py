@@ -101,6 +101,7 @@ def silent_listener(text: str) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
     if proto == "tcp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the same port may send from another socket
         swallow(sock, only_syn=True)
     sock.bind((address or "0.0.0.0", int(port)))
     if proto == "tcp":
@@ -521,37 +522,35 @@ def labs() -> list[dict[str, Any]]:
 def down(prefix: str) -> bool:
     """Remove a lab: the namespaces its state file lists and those of its prefix. False: there was none."""
     path = STATE / f"{prefix}.json"
-    listed: list[str] = []
-    if path.exists():
-        listed = next((x.get("namespaces", []) for x in labs() if x["prefix"] == prefix), [])
-    names = [n for n in _existing() if n in listed or (path.exists() and n.startswith(f"{prefix}-"))]
-    if not path.exists():
+    state = next((x for x in labs() if x["prefix"] == prefix), None)
+    if state is None:
         return False
+    _end_processes(state.get("processes", []))
+    names = [n for n in _existing() if n in state.get("namespaces", []) or n.startswith(f"{prefix}-")]
     if names:
-        _end_processes(names)
         netns.run(["ip", "-force", "-batch", "-"], "".join(f"netns del {n}\n" for n in names), check=False)
     path.unlink(missing_ok=True)
     return True
 
 
-def _end_processes(names: list[str]) -> None:
-    """End what still runs inside (a listener, a shell started by ``lab run``), found by its namespace."""
+def adopt(prefix: str, pid: int) -> None:
+    """Remember a process that belongs to a lab (a listener, a shell of ``lab run``): :func:`down` ends it."""
+    path = STATE / f"{prefix}.json"
+    data = json.loads(path.read_text())
+    data["processes"].append([pid, _started(pid)])
+    path.write_text(json.dumps(data))
+
+
+def _end_processes(processes: list[list[Any]]) -> None:
+    """End the lab's own processes; the start time tells a recycled pid from the one that was meant."""
     import signal
 
-    inodes = set()
-    for name in names:
-        try:
-            inodes.add(os.stat(netns.path_of(name)).st_ino)
-        except OSError:
-            continue
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
-            continue
-        try:
-            if os.stat(f"/proc/{entry}/ns/net").st_ino in inodes:
-                os.kill(int(entry), signal.SIGTERM)
-        except OSError:
-            continue
+    for pid, started in processes:
+        if started and _started(pid) == started:
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
 
 
 def sweep() -> list[str]:

@@ -257,7 +257,7 @@ class Wires:
         """
         if stand_in is not None:
             sock.close()
-            if code is None and record.get("src"):
+            if code in (None, errno.EPERM) and record.get("src"):
                 try:
                     stand_in.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
                     swallow(stand_in)
@@ -268,7 +268,7 @@ class Wires:
                     pass  # no way back to the peer, or a listener has the port
             stand_in.close()
             return None
-        if code is None and proto in (17, 136):
+        if code in (None, errno.EPERM) and proto in (17, 136):
             try:
                 sock.connect((record["dst"], record["dport"]))
                 return sock
@@ -335,6 +335,8 @@ class Wires:
     @staticmethod
     def _bind(sock: socket.socket, record: dict[str, Any], with_port: bool) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sock.type == socket.SOCK_STREAM:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if record.get("transparent"):
             sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
         sock.bind((record.get("src") or "0.0.0.0", record.get("sport", 0) if with_port else 0))

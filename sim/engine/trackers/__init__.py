@@ -17,7 +17,9 @@ from ...model.packet import (
     IPPROTO_TCP,
     IPPROTO_UDP,
     IPPROTO_UDPLITE,
+    WITH_PORTS,
 )
+from ...model.world import Host
 
 _MODULES = {
     IPPROTO_UDP: "udp",
@@ -32,8 +34,25 @@ _MODULES = {
 _loaded: dict[int, ModuleType] = {}
 
 
-def tracker(proto: int) -> ModuleType:
+DCCP_DROPPED = (6, 17)  # first kernel whose conntrack and NAT no longer know DCCP (CONFIG_NF_CT_PROTO_DCCP is gone)
+
+
+def knows(host: Host, proto: int) -> bool:
+    """Whether the host's kernel has a tracker for the protocol; without one it is tracked by addresses alone."""
+    if proto == IPPROTO_DCCP:
+        return host.kernel < DCCP_DROPPED or "net.netfilter.nf_conntrack_dccp_loose" in host.sysctl
+    return proto in _MODULES
+
+
+def keyed_by_ports(host: Host, proto: int) -> bool:
+    """Whether tuples of the protocol hold ports (nf_ct_get_tuple)."""
+    return proto in WITH_PORTS and knows(host, proto)
+
+
+def tracker(host: Host, proto: int) -> ModuleType:
     """nf_ct_l4proto_find(): the tracker of a protocol; what has none is tracked by ``generic``."""
+    if not knows(host, proto):
+        proto = 0
     module = _loaded.get(proto)
     if module is None:
         import importlib

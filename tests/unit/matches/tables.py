@@ -174,3 +174,101 @@ NATIVE = [
     ("-p udp -m udp --sport 1", SHORT_UDP, True),
     ("-p udp -m multiport --dports 53", FRAG_UDP, False),
 ]
+
+SETS = """
+create plain hash:ip family inet
+add plain 10.0.0.2
+add plain 192.0.2.9
+create masked hash:ip family inet netmask 24
+add masked 10.0.0.0
+create nets hash:net family inet
+add nets 10.0.0.0/8
+add nets 10.0.0.0/24 nomatch
+add nets 10.0.0.2
+add nets 192.0.2.0/25
+create holes hash:net family inet
+add holes 10.0.0.0/8
+add holes 10.0.0.0/30 nomatch
+create ipport hash:ip,port family inet
+add ipport 10.0.0.2,tcp:443
+add ipport 192.0.2.9,tcp:443
+add ipport 10.0.0.2,udp:53
+add ipport 10.0.0.2,icmp:8/0
+add ipport 10.0.0.2,esp:0
+create netport hash:net,port family inet
+add netport 10.0.0.0/16,tcp:443
+add netport 10.0.0.0/24,tcp:443 nomatch
+add netport 192.0.0.0/8,udp:53
+create ipportip hash:ip,port,ip family inet
+add ipportip 10.0.0.2,tcp:443,192.0.2.9
+create ipportnet hash:ip,port,net family inet
+add ipportnet 10.0.0.2,tcp:443,192.0.2.0/24
+create iface hash:net,iface family inet
+add iface 10.0.0.0/8,eth0
+add iface 192.0.0.0/8,eth1
+create ifacehole hash:net,iface family inet
+add ifacehole 10.0.0.0/8,eth0
+add ifacehole 10.0.0.0/24,eth9
+create bip bitmap:ip range 10.0.0.0-10.0.0.255
+add bip 10.0.0.2
+create bport bitmap:port range 0-1024
+add bport 443
+add bport 53
+create list list:set size 8
+add list holes
+add list plain
+create old hash:ip family inet timeout 0
+add old 10.0.0.2 timeout 1000
+create counted hash:ip family inet counters
+add counted 10.0.0.2 packets 4 bytes 1000
+""".lstrip()
+
+SET_ROWS = [
+    ("-m set --match-set plain src", SYN, True),
+    ("-m set --match-set plain dst", SYN, True),
+    ("-m set ! --match-set plain src", SYN, False),
+    ("-m set --match-set plain src,dst", SYN, True),
+    ("-m set --match-set masked src", SYN, True),
+    ("-m set --match-set masked dst", SYN, False),
+    ("-m set --match-set nets src", SYN, True),
+    ("-m set --match-set nets dst", SYN, True),
+    ("-m set --match-set holes src", SYN, False),
+    ("-m set ! --match-set holes src", SYN, True),
+    ("-m set --match-set holes src --return-nomatch", SYN, True),
+    ("-m set --match-set nets src --return-nomatch", SYN, False),
+    ("-m set --match-set holes dst", SYN, False),
+    ("-m set --match-set ipport src,dst", SYN, True),
+    ("-m set --match-set ipport dst,dst", SYN, True),
+    ("-m set --match-set ipport src,src", SYN, False),
+    ("-m set --match-set ipport src", SYN, False),
+    ("-m set ! --match-set ipport src", SYN, True),
+    ("-m set --match-set ipport src,dst", DNS, True),
+    ("-m set --match-set ipport src,dst", PING, True),
+    ("-m set --match-set ipport src,dst", ESP, True),
+    ("-m set --match-set ipport src,dst", FRAG_UDP, False),
+    ("-m set --match-set netport src,dst", SYN, False),
+    ("-m set --match-set netport dst,dst", DNS, True),
+    ("-m set --match-set netport dst,src", DNS, False),
+    ("-m set --match-set ipportip src,dst,dst", SYN, True),
+    ("-m set --match-set ipportip src,dst,src", SYN, False),
+    ("-m set --match-set ipportnet src,dst,dst", SYN, True),
+    ("-m set --match-set ipportnet dst,dst,src", SYN, False),
+    ("-m set --match-set iface src,src", SYN, True),
+    ("-m set --match-set iface dst,src", SYN, False),
+    ("-m set --match-set iface src,dst", SYN, False),
+    ("-m set --match-set ifacehole src,src", SYN, False),
+    ("-m set --match-set bip src", SYN, True),
+    ("-m set --match-set bip dst", SYN, False),
+    ("-m set --match-set bport dst", SYN, True),
+    ("-m set --match-set bport src", SYN, False),
+    ("-m set --match-set bport dst", DNS, True),
+    ("-m set --match-set bport dst", PING, False),
+    ("-m set --match-set list src", SYN, True),
+    ("-m set --match-set list src", DNS, True),
+    ("-m set ! --match-set list src", PING, False),
+    ("-m set --match-set old src", SYN, True),
+    ("-m set --match-set counted src --packets-eq 5", SYN, True),
+    ("-m set --match-set counted src ! --packets-eq 5 ! --update-counters", DNS, True),
+    ("-m set --match-set counted src --bytes-gt 1000 ! --update-counters", SYN, False),
+    ("-m set --match-set counted src --packets-lt 5 ! --update-counters", SYN, True),
+]

@@ -53,6 +53,8 @@ def facts() -> Callable[[Any], Any]:
     def strip(value: Any) -> Any:
         if is_dataclass(value):
             return {f.name: strip(getattr(value, f.name)) for f in fields(value) if f.name not in HIDDEN}
+        if hasattr(value, "_asdict"):
+            return strip({k: v for k, v in value._asdict().items() if k not in HIDDEN})
         if isinstance(value, dict):
             return {key: strip(inner) for key, inner in value.items()}
         return [strip(inner) for inner in value] if type(value) in (list, tuple) else value

@@ -168,7 +168,7 @@ def test_strict_reads_every_rule(tmp_path):
     from nattrace.sim.snapshot.load import load_world
 
     (tmp_path / "iptables-save.txt").write_text(
-        "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m no_such_match --x\nCOMMIT\n"
+        "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -s 1.2.3.400 -j ACCEPT\nCOMMIT\n"
     )
     with pytest.raises(InputError, match=r"iptables-save\.txt:3"):
         load_world(tmp_path, strict=True)

@@ -52,6 +52,16 @@ def test_connmark_leaves_a_packet_without_an_entry_alone() -> None:
     assert skb.mark == 5
 
 
+def test_in_raw_connmark_meets_the_template_of_ct_which_has_a_mark_of_its_own() -> None:
+    ctx, marks = context("OUTPUT"), []  # seen on Linux 6.18.44: 0 for the first packet, 9 for the second
+    for _ in range(2):
+        skb = packet(mark=5)
+        for rule in ("-j CT --zone 1", "-j CONNMARK --restore-mark", "-j CONNMARK --set-mark 9"):
+            read(rule, "raw", "OUTPUT").apply(skb, ctx)
+        marks.append(skb.mark)
+    assert marks == [0, 9]
+
+
 @pytest.mark.parametrize(
     ("rule", "before", "after"),
     [

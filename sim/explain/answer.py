@@ -1,0 +1,278 @@
+"""The answer tree of ``why``: verdict, cause, path, way back, captures, assumptions, fixes. Data; no layout.
+
+explanation = explain(world, question)
+explanation.verdict          # "NOT TRANSLATED: leaves host by enp4s0 as …"
+explanation.to_json()        # the contract's document
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine.simulate import plain, reason_json, result_json
+from ..flow import Question
+from ..model.drawn import Drawn
+from ..model.result import Hop, Leaf
+from ..model.world import World
+from .diagnose import DECIDED_HERE, Diagnosis, Mark, Place, diagnose
+from .expect import Expectation, check
+from .fixes import SAMPLE, Fix, find_fixes
+from .trial import FORWARD, REPLY, Trial, attempt
+
+SCHEMA = "nattrace/why/1"
+
+
+@dataclass(slots=True)
+class Explanation:
+    """Everything a renderer needs. ``marks``: place → label in the margin; ``numbers``: place → step number."""
+
+    question: Question
+    trial: Trial
+    verdict: str
+    code: str
+    cause: str | None
+    diagnosis: list[Diagnosis] = field(default_factory=list)
+    fixes: list[Fix] = field(default_factory=list)
+    marks: dict[Place, Mark] = field(default_factory=dict)
+    numbers: dict[Place, int] = field(default_factory=dict)
+    assumptions: list[str] = field(default_factory=list)
+    expectations: list[Expectation] = field(default_factory=list)
+    before: Explanation | None = None
+    edits: list[str] = field(default_factory=list)
+
+    @property
+    def certainty(self) -> str:
+        return str(result_json(self.trial.forward)["certainty"])
+
+    def to_json(self) -> dict[str, Any]:
+        document = result_json(self.trial.forward, schema=SCHEMA)
+        document["assumptions"] = self.assumptions
+        document["verdict"] = self.verdict
+        document["question"] = self.question.to_json()
+        document["reply"] = None
+        if self.trial.reply is not None:
+            document["reply"] = result_json(self.trial.reply, schema=SCHEMA)
+        document["diagnosis"] = [
+            {"code": d.code, "text": self.numbered(d.text, d), "evidence": [str(w) for w in d.evidence]}
+            for d in self.diagnosis
+        ]
+        document["fixes"] = [f.to_json() for f in self.fixes]
+        document["captures"] = captures(self.trial)
+        if self.expectations:
+            document["expect"] = [{"text": e.text, "met": e.met, "why": e.why} for e in self.expectations]
+        if self.before is not None:
+            document["what_if"] = self.edits
+            document["before"] = self.before.to_json()
+        return document
+
+    def numbered(self, text: str, diagnosis: Diagnosis) -> str:
+        """Put step numbers into a diagnosis text that refers to its places."""
+        if "{decided}" not in text:
+            return text
+        decided = next((self.numbers[place] for place, mark in diagnosis.places if mark.tail == DECIDED_HERE), 0)
+        return text.replace("{decided}", f"step {decided}").replace("{confirmed}", f"step {decided + 1}")
+
+
+def explain(
+    world: World, question: Question, *, expect: tuple[str, ...] = (), sample: int = SAMPLE, fixes: bool = True
+) -> Explanation:
+    """Play, judge, diagnose and look for fixes."""
+    trial = attempt(world, question, verbose=True)
+    remedies = find_fixes(trial, sample) if fixes else []
+    found = diagnose(trial, remedies)
+    code = found[0].code if found else trial.leaf.reason.code
+    out = Explanation(question, trial, "", code, None, found, remedies)
+    out.numbers = _numbers(trial)
+    for item in found[:1] if found and found[0].code != "criterion_failed" else found:
+        for place, label in item.places:
+            out.marks.setdefault(
+                place, label if label.text is None else label._replace(text=out.numbered(label.text, item))
+            )
+    if found:
+        out.cause = out.numbered(found[0].text, found[0])
+    out.verdict = verdict(trial, found)
+    out.assumptions = _assumptions(world, trial)
+    out.expectations = [check(trial, text) for text in expect]
+    return out
+
+
+def _numbers(trial: Trial) -> dict[Place, int]:
+    numbers: dict[Place, int] = {}
+    for phase, leaf in ((FORWARD, trial.leaf), (REPLY, trial.back)):
+        for i, hop in enumerate(leaf.hops if leaf is not None else ()):
+            for j in range(len(hop.steps)):
+                numbers[phase, i, j] = len(numbers) + 1
+    return numbers
+
+
+def _assumptions(world: World, trial: Trial) -> list[str]:
+    found = list(trial.question.derived)
+    found += [
+        n
+        for n in trial.world.notes
+        if trial.question.family == 10 or not ("IPv6" in n or "route6" in n or "ip6tables" in n)
+    ]
+    for answer in (trial.forward, trial.reply):
+        for leaf in answer.leaves if answer is not None else ():
+            found += leaf.assumptions
+    return list(dict.fromkeys(found))
+
+
+# ---------------------------------------------------------------------------------------------- the verdict
+
+
+def ends(packet: dict[str, Any], state: Any = None) -> str:
+    """``10.0.0.1:40000 → 8.8.8.8:443`` of a header."""
+    return f"{_end(packet, 'src', 'sport', state)} → {_end(packet, 'dst', 'dport', state)}"
+
+
+def _end(packet: dict[str, Any], addr: str, port: str, state: Any) -> str:
+    value = packet.get(port)
+    text = str(packet.get(addr))
+    if value is None:
+        return text
+    shown = number_text(value, state)
+    return f"[{text}]:{shown}" if ":" in text else f"{text}:{shown}"
+
+
+def number_text(value: Any, state: Any) -> str:
+    """A port as people read it; a drawn one as its candidates."""
+    if isinstance(value, Drawn):
+        found = plain(value, state)
+        if isinstance(found, dict):
+            return ",".join(f"{a}-{b}" if a != b else str(a) for a, b in found["ranges"][:3]) or "?"
+        return str(found)
+    return str(value)
+
+
+_LEAD = {
+    "delivered": "DELIVERED", "left": "LEAVES", "dropped": "DROPPED", "rejected": "REJECTED", "unreachable": "UNREACHABLE",
+    "never_sent": "NEVER SENT", "queued": "QUEUED", "stolen": "TAKEN OVER", "looped": "LOOPS",
+}  # fmt: skip
+ERRNO = {
+    1: "EPERM",
+    13: "EACCES",
+    22: "EINVAL",
+    90: "EMSGSIZE",
+    99: "EADDRNOTAVAIL",
+    101: "ENETUNREACH",
+    105: "ENOBUFS",
+    113: "EHOSTUNREACH",
+}
+
+
+def verdict(trial: Trial, found: list[Diagnosis]) -> str:
+    """The first sentence: what happens, and whether it works both ways."""
+    leaf, obstacle = trial.leaf, trial.obstacle
+    groups = trial.forward.groups()
+    undecided = not trial.forward.complete or (
+        len(groups) > 1 and any(m.probability is None for g in groups for m in g)
+    )
+    if undecided:
+        unsure = next((u for g in groups for m in g for u in m.unknowns), None)
+        what = " or ".join(dict.fromkeys(g[0].outcome.replace("_", " ") for g in groups))
+        return f"UNKNOWN: {what}; " + (unsure.text if unsure else "the snapshot does not tell")
+    text = _forward_words(trial, leaf)
+    if len(groups) > 1:
+        others = "; ".join(
+            f"{(sum(m.probability or 0 for m in g)):.0%} {_forward_words(trial, g[0])}" for g in groups[:4]
+        )
+        return f"ONE OF {len(groups)}: {others}"
+    if obstacle is None:
+        if leaf.outcome not in ("left", "delivered"):
+            return f"{_LEAD[leaf.outcome]}: {text}"
+        return f"{_LEAD[leaf.outcome]}: {text}{_reply_words(trial)}."
+    if obstacle.phase == REPLY:
+        return f"NO REPLY: {text}, but {_short_reply(trial)}."
+    if leaf.outcome == "left":
+        lead = "NOT TRANSLATED" if obstacle.code == "private_source_leaves" else "NO ANSWER"
+        return f"{lead}: {text}; {obstacle.text.split(':')[0]}."
+    if obstacle.code == "no_listener":
+        return f"NOBODY LISTENS: {text}, where no socket waits{_answer_sent(leaf)}."
+    lead = _LEAD[leaf.outcome]
+    return f"{lead}: {text}."
+
+
+def _forward_words(trial: Trial, leaf: Leaf) -> str:
+    at, packet = leaf.at, leaf.packet
+    shown = ends(packet, leaf.state)
+    if leaf.outcome == "left":
+        return f"leaves {at['host']} by {at['interface']} as {shown}"
+    if leaf.outcome == "delivered":
+        asked = trial.question.packet
+        same = packet.get("dst") == asked["dst"] and packet.get("dport") == asked.get("dport")
+        return f"reaches {at['host']}{'' if same and len(leaf.hops) < 2 else ' as ' + shown}"
+    if leaf.outcome == "never_sent":
+        name = ERRNO.get(leaf.errno or 0, str(leaf.errno))
+        return f"send() on {at['host']} fails with {name} before any packet exists: {leaf.reason.text}"
+    where = f"at {at['host']}"
+    if at.get("interface"):
+        where += f" ({'in' if leaf.hops and leaf.hops[-1].in_dev == at['interface'] else 'out'} {at['interface']})"
+    return f"{where}: {leaf.reason.text}{_answer_sent(leaf)}"
+
+
+def _answer_sent(leaf: Leaf) -> str:
+    """What the sender is told."""
+    for response in leaf.responses:
+        if response.kind == "tcp_reset":
+            return f"; {response.sender} answers with a TCP reset"
+        if response.type != 5:
+            name = {(3, 0): "net unreachable", (3, 1): "host unreachable", (3, 3): "port unreachable", (3, 4): "fragmentation needed",
+                    (3, 13): "administratively prohibited", (11, 0): "time exceeded"}.get((response.type or 0, response.code or 0))  # fmt: skip
+            return f"; {response.sender} sends ICMP {name or f'{response.type}/{response.code}'}"
+    return ""
+
+
+def _reply_words(trial: Trial) -> str:
+    back = trial.back
+    if back is None:
+        return ""
+    groups = trial.reply.groups() if trial.reply is not None else []
+    if len(groups) > 1:
+        return f"; the reply may end in {len(groups)} ways"
+    home = back.at["host"] if back.outcome == "delivered" else f"{back.at['interface']} of {back.at['host']}"
+    if back.outcome == "left":
+        return f"; the reply leaves by {home} as {ends(back.packet, back.state)}"
+    return f"; the reply comes back to {home}"
+
+
+def _short_reply(trial: Trial) -> str:
+    assert trial.obstacle is not None and trial.back is not None
+    back = trial.back
+    if back.outcome in ("left", "delivered"):
+        return trial.obstacle.text.split(":")[0]
+    return f"the reply is {back.outcome.replace('_', ' ')} at {back.at['host']}: {back.reason.text}"
+
+
+# ------------------------------------------------------------------------------------------ capture points
+
+
+def captures(trial: Trial) -> list[dict[str, Any]]:
+    """What tcpdump at each interface would show, in order: before the first hook in, after the last hook out."""
+    seen: list[dict[str, Any]] = []
+    for phase, leaf in ((FORWARD, trial.leaf), (REPLY, trial.back)):
+        for hop in leaf.hops if leaf is not None else ():
+            for dev, way, packet in _points(hop):
+                seen.append(
+                    {
+                        "host": hop.host,
+                        "interface": dev,
+                        "way": way,
+                        "phase": phase,
+                        "packet": plain(packet, leaf.state if leaf else None),
+                    }
+                )
+    return seen
+
+
+def _points(hop: Hop) -> list[tuple[str, str, dict[str, Any]]]:
+    found = []
+    if hop.in_dev:
+        found.append((hop.in_dev, "in", hop.before))
+    if hop.out_dev:
+        found.append((hop.out_dev, "out", hop.after))
+    return found
+
+
+__all__ = ["Explanation", "captures", "explain", "reason_json", "verdict"]

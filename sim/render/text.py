@@ -1,0 +1,320 @@
+"""An explanation as text: verdict, cause, folded path, way back, fixes. Decides nothing, only lays out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..explain.answer import Explanation, captures, ends
+from ..explain.diagnose import SHOWN
+from ..explain.fixes import FAILS, WORKS, Fix
+from ..explain.trial import FORWARD, REPLY
+from ..model.result import Hop, Leaf, Step
+from .style import Style, clean, fit, wrap
+
+INDENT = 6
+DULL_FIELDS = {"ttl"}
+QUIET = {None, "ACCEPT", "CONTINUE", "RETURN", "JUMP", "GOTO"}
+
+
+class Line(NamedTuple):
+    """A laid-out line and how to paint it."""
+
+    text: str
+    paint: tuple[str, ...] = ()
+
+
+def render(
+    explanation: Explanation, *, width: int = 100, verbose: bool = False, quiet: bool = False, colour: bool = False
+) -> str:
+    """The whole answer, each line no wider than ``width``."""
+    page = Page(explanation, width, verbose)
+    lines = page.verdict()
+    if not quiet:
+        lines += page.body()
+    style = Style(colour)
+    return "\n".join(style(line.text.rstrip(), *line.paint) for line in lines) + "\n"
+
+
+class Page:
+    """One answer being laid out."""
+
+    def __init__(self, explanation: Explanation, width: int, verbose: bool) -> None:
+        self.x = explanation
+        self.width = width
+        self.verbose = verbose
+        self.several = len(explanation.trial.world.hosts) > 1
+
+    # ------------------------------------------------------------------------------------------ parts
+
+    def verdict(self) -> list[Line]:
+        code = f"[{self.x.code}]"
+        colour = "green" if self.x.trial.ok and self.x.trial.leaf.outcome in ("left", "delivered") else "red"
+        lines = wrap(clean(self.x.verdict), self.width)
+        if len(lines[-1]) + 2 + len(code) <= self.width:
+            lines[-1] = lines[-1].ljust(self.width - len(code)) + code
+        else:
+            lines.append(code.rjust(self.width))
+        return [Line(text, ("bold", colour)) for text in lines]
+
+    def body(self) -> list[Line]:
+        lines: list[Line] = []
+        if self.x.before is not None:
+            lines += self.block("WITH", "; ".join(self.x.edits))
+            lines += self.block("BEFORE", f"{self.x.before.verdict} [{self.x.before.code}]")
+        for expectation in self.x.expectations:
+            word = {True: "as expected", False: "not as expected", None: "undecided"}[expectation.met]
+            lines += self.block("EXPECT", f"{expectation.text}: {word}; {expectation.why}", gap=False)
+        if self.x.cause:
+            lines += self.block("WHY", self.x.cause)
+        extra = self.x.diagnosis[1 : None if self.verbose else 3]
+        for item in extra:
+            if item.code not in ("private_source_leaves",) or self.verbose:
+                lines += self.block("ALSO", self.x.numbered(item.text, item) + f" [{item.code}]", gap=False)
+        lines += self.path()
+        lines += self.fixes()
+        lines += self.confirm()
+        lines += self.assumptions()
+        return lines
+
+    def block(self, label: str, text: str, gap: bool = True) -> list[Line]:
+        indent = max(INDENT, len(label) + 2)
+        pieces = wrap(clean(text), self.width - indent)
+        head = [Line("")] if gap else []
+        return head + [Line((label if i == 0 else "").ljust(indent) + piece) for i, piece in enumerate(pieces)]
+
+    # ------------------------------------------------------------------------------------------- path
+
+    def path(self) -> list[Line]:
+        leaf = self.x.trial.leaf
+        lines = [Line(""), self.columns("PATH", "src → dst", "zone", "conntrack", ("dim",))]
+        lines += self.way(leaf, FORWARD)
+        for response in leaf.responses:
+            kind = "TCP reset" if response.kind == "tcp_reset" else f"ICMP {response.type}/{response.code}"
+            if response.type == 5:
+                kind = f"ICMP redirect (use {response.packet.get('gateway')})"
+            lines.append(
+                Line(fit(f"  answer   {response.sender} sends {kind} to {response.to}: {response.outcome}", self.width))
+            )
+        lines += self.reply()
+        if self.verbose:
+            lines += self.captures()
+        return lines
+
+    def columns(
+        self, left: str, ends_text: str, zone: str = "", conntrack: str = "", paint: tuple[str, ...] = ()
+    ) -> Line:
+        """Left part, addresses, zone, state; the right part gives way on narrow terminals."""
+        at = max(40, self.width - 58)
+        right = (
+            f"{ends_text:<38} {zone:>4}  {conntrack}"
+            if self.width >= 96
+            else f"{ends_text} {('zone ' + zone) if zone else ''} {conntrack}"
+        )
+        if len(left) >= at:
+            left = fit(left, at - 1)
+        return Line(fit(left.ljust(at) + right.rstrip(), self.width), paint)
+
+    def way(self, leaf: Leaf, phase: str) -> list[Line]:
+        counts: dict[str, int] = {}
+        total = [h.host for h in leaf.hops]
+        lines: list[Line] = []
+        for index, hop in enumerate(leaf.hops):
+            counts[hop.host] = counts.get(hop.host, 0) + 1
+            name = clean(hop.host)
+            if total.count(hop.host) > 1:
+                name = f"pass {counts[hop.host]}  {name}"
+            lines += self.hop(leaf, phase, index, hop, name)
+        return lines
+
+    def hop(self, leaf: Leaf, phase: str, index: int, hop: Hop, name: str) -> list[Line]:
+        last = index == len(leaf.hops) - 1
+        shown = [(i, s) for i, s in enumerate(hop.steps) if self.shown(phase, index, i, s, last)]
+        conn = hop.conntrack or {}
+        zone, state = str(conn.get("zone", "")) if conn else "", _state(hop)
+        dull = all(s.stage in ("routing", "forward") for _, s in shown) and not last
+        if dull and not self.verbose:
+            way = f"sends by {hop.out_dev}" if hop.in_dev is None else f"forwarded {hop.in_dev} → {hop.out_dev}"
+            return [self.columns(f"  {name}  {way}{_ttl(hop)}", ends(hop.after or hop.before, leaf.state), zone, state)]
+        head = f"  {name}  " + (f"in {hop.in_dev}" if hop.in_dev else "sent by the host itself")
+        lines = [self.columns(head, ends(hop.before, leaf.state), zone, state, ("bold",))]
+        for i, step in shown:
+            lines += self.step(phase, index, i, step)
+        if hop.out_dev and (last or self.verbose or ends(hop.before) != ends(hop.after)):
+            lines.append(self.columns(f"        out {hop.out_dev}", ends(hop.after, leaf.state)))
+        return lines
+
+    def shown(self, phase: str, hop: int, index: int, step: Step, last: bool) -> bool:
+        if self.verbose or (phase, hop, index) in self.x.marks:
+            return True
+        if step.matched is False:
+            return False
+        if step.stage in ("rerouting", "fragmentation"):
+            return True
+        if step.stage == "routing":
+            return last or not (step.text or "").startswith("rule 32766")
+        if step.changes.keys() - DULL_FIELDS:
+            return True
+        return (
+            bool(step.rule and step.matched and (step.verdict not in QUIET or step.verdict == "ACCEPT"))
+            or step.verdict == "DROP"
+        )
+
+    def step(self, phase: str, hop: int, index: int, step: Step) -> list[Line]:
+        mark = self.x.marks.get((phase, hop, index), SHOWN)
+        number = self.x.numbers.get((phase, hop, index), 0)
+        where = f"{step.table} {step.chain}" if step.table and step.chain else step.stage
+        if step.rule:
+            where += f" {step.rule}"
+        label = f"   {mark.sign or ' '}{number:>4}  {where:<12} "
+        said = mark.text if mark.text is not None else "  ".join(clean(p) for p in _words(step) if p)
+        room = self.width - len(label)
+        pieces = wrap(f"{said}   {mark.tail}".rstrip() if not mark.tail else said, room) or [""]
+        if not self.verbose and len(pieces) > 1 + (step.stage == "routing"):
+            pieces = [*pieces[: step.stage == "routing"], fit(" ".join(pieces[step.stage == "routing" :]), room)]
+        if mark.tail and len(pieces[-1]) + len(mark.tail) + 3 <= room:
+            pieces[-1] += "   " + mark.tail
+        paint = ("red",) if mark.sign or step.verdict == "DROP" else ("yellow",) if mark.tail else ()
+        return [Line((label if i == 0 else " " * len(label)) + piece, paint) for i, piece in enumerate(pieces)]
+
+    def reply(self) -> list[Line]:
+        trial = self.x.trial
+        obstacle, back = trial.obstacle, trial.back
+        if obstacle is not None and obstacle.phase == FORWARD:
+            if obstacle.code == "private_source_leaves":
+                return [
+                    Line(
+                        fit(f"  reply    would need the network beyond to route {trial.leaf.packet['src']}", self.width)
+                    )
+                ]
+            return []
+        if back is None:
+            return []
+        if obstacle is not None or self.verbose:
+            return [Line("  reply", ("bold",)), *self.way(back, REPLY)]
+        start = back.hops[0] if back.hops else None
+        if start is None:
+            return []
+        hosts = " → ".join(dict.fromkeys(clean(h.host) for h in back.hops))
+        left = f"  reply    {hosts}"
+        return [
+            self.columns(
+                left, ends(back.packet, back.state), "", "arrives" if back.outcome == "delivered" else back.outcome
+            )
+        ]
+
+    def captures(self) -> list[Line]:
+        lines = [Line(""), Line("CAPTURE  what tcpdump shows at each interface, in order")]
+        for point in captures(self.x.trial):
+            packet = point["packet"]
+            text = f"  {point['phase']:<8} {point['host']} {point['interface']} {point['way']}"
+            lines.append(self.columns(text, ends(packet), "", f"ttl {packet.get('ttl')}"))
+        return lines
+
+    # ------------------------------------------------------------------------------------------ fixes
+
+    def fixes(self) -> list[Line]:
+        works = [f for f in self.x.fixes if f.result == WORKS]
+        failing = [f for f in self.x.fixes if f.result != WORKS]
+        lines: list[Line] = []
+        for i, fix in enumerate(works[: None if self.verbose else 2]):
+            lines += [Line("")] if i == 0 else []
+            lines += self.fix("FIX" if i == 0 else "OR", fix, ("green",))
+        for fix in failing[: None if self.verbose else (1 if works else 2)]:
+            lines += self.fix("NOT", fix, ("dim",))
+        return lines
+
+    def fix(self, label: str, fix: Fix, paint: tuple[str, ...]) -> list[Line]:
+        several = len(fix.hosts) > 1
+        lines = []
+        for i, (host, command) in enumerate(fix.steps()):
+            head = (label if i == 0 else "").ljust(INDENT)
+            lines.append(Line(head + clean(f"{host}: {command}" if several else command), paint))
+        where = f"on {fix.hosts[0]}, " if self.several and not several else ""
+        text = f"{where}re-simulated: {fix.text}{_sampled(fix)}"
+        lines += [
+            Line(" " * (INDENT + 2) + piece, paint[-1:] if label == "NOT" else ())
+            for piece in wrap(clean(text), self.width - INDENT - 2)
+        ]
+        for effect in fix.side_effects[: None if self.verbose else int(label == "FIX")]:
+            lines.append(Line(fit(" " * (INDENT + 2) + "changes " + clean(effect), self.width), ("yellow",)))
+        return lines
+
+    def confirm(self) -> list[Line]:
+        """How to look for oneself: a capture where the packet was seen last."""
+        leaf = self.x.trial.leaf
+        if leaf.outcome == "never_sent" or not leaf.hops:
+            return []
+        hop = leaf.hops[-1]
+        dev = hop.out_dev or hop.in_dev or "any"
+        packet = self.x.question.packet
+        proto = {"icmpv6": "icmp6"}.get(packet["proto"], packet["proto"])
+        named = f"{proto} and host {leaf.packet['dst']}" if not str(proto).isdigit() else f"host {leaf.packet['dst']}"
+        at = f"on {hop.host}: " if self.several else ""
+        return [Line(""), Line(fit(f"CONFIRM  {at}tcpdump -ni {clean(dev)} '{named}'", self.width), ("dim",))]
+
+    def assumptions(self) -> list[Line]:
+        shown = self.x.assumptions if self.verbose else self.x.assumptions[:3]
+        lines: list[Line] = []
+        for i, text in enumerate(shown):
+            lines += (
+                self.block("ASSUMED" if i == 0 else "", text, gap=False)
+                if i == 0
+                else self.block("       ", text, gap=False)
+            )
+        rest = len(self.x.assumptions) - len(shown)
+        if rest:
+            lines.append(Line(f"         … and {rest} more (-v)"))
+        return lines
+
+
+def _state(hop: Hop) -> str:
+    first = next((s.conntrack for s in hop.steps if s.stage == "conntrack" and s.conntrack), "")
+    text = (first or "").split(" zone ")[0].lower()
+    if text == "new" and any(s.stage == "nat" and s.note and "not consulted" in s.note for s in hop.steps):
+        return "same entry"
+    return text
+
+
+def _ttl(hop: Hop) -> str:
+    before, after = hop.before.get("ttl"), hop.after.get("ttl")
+    return f", ttl {before} → {after}" if after is not None and before != after else ""
+
+
+def _words(step: Step) -> list[str]:
+    words: list[str] = []
+    if step.stage == "conntrack":
+        words.append(step.conntrack or "")
+    if step.matched is False:
+        return [f"no match: {step.note}"]
+    if step.text:
+        words.append(step.text)
+    if step.changes:
+        words.append(", ".join(f"{k} {_shown(a)} → {_shown(b)}" for k, (a, b) in step.changes.items()))
+    if step.note:
+        words.append(step.note if not step.text else f"({step.note})")
+    if step.verdict not in QUIET and step.verdict not in (step.text or ""):
+        words.append(f"→ {step.verdict}")
+    return words
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value) if not isinstance(value, tuple) else "drawn"
+
+
+def _sampled(fix: Fix) -> str:
+    if not fix.flows_sampled:
+        return ""
+    parts = []
+    if fix.also_cured:
+        parts.append(f"{fix.also_cured} cured too")
+    parts.append(
+        f"{len(fix.side_effects)} changed"
+        if fix.side_effects
+        else "none else changes"
+        if fix.also_cured
+        else "none changes"
+    )
+    return f"; {fix.flows_sampled} other flows sampled, {', '.join(parts)}"
+
+
+__all__ = ["FAILS", "render"]

@@ -1,0 +1,101 @@
+"""Which rules of a long chain could match a packet, by what their text begins with.
+
+A rule is filed under its positive single ``-d``, else its positive single ``-s``, else its ``-p tcp|udp … --dport N``;
+all others are looked at every time. A rule that is left out fails in its header part, or in the port directly after
+it, so nothing to its left would have kept or consumed any state. Order is kept by merging ascending numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from typing import TYPE_CHECKING, Any
+
+from ..model.addr import AF_INET, BITS
+from .names import PROTOCOLS
+
+if TYPE_CHECKING:
+    from ..model.packet import Skb
+
+_WORD = r"""[^\s"\\]+"""
+_HEAD = re.compile(
+    rf""" (?:(! )?-s ({_WORD}) )?(?:(! )?-d ({_WORD}) )?(?:-i {_WORD} )?"""
+    rf"""(?:-p (tcp|udp) (?:-m comment --comment (?:{_WORD}|"[^"\\]*") )?-m \5 --dport ([1-9][0-9]{{0,4}}) )?"""
+)
+_NUMBER = re.compile(r"[1-9][0-9]{0,4}")
+_SHORTEST = {6: 20, 17: 8}  # bytes of a whole transport header
+
+Key = tuple[bytes, bytes, Any]
+
+
+class ChainIndex:
+    """Made once per chain from the texts of its rules (an empty text: always a candidate)."""
+
+    __slots__ = ("_ports", "_residual", "_size", "by_dport", "by_dst", "by_src", "family")
+
+    def __init__(self, specs: Iterable[str], family: int) -> None:
+        self.family = family
+        self.by_dst: dict[bytes, list[int]] = {}
+        self.by_src: dict[bytes, list[int]] = {}
+        self.by_dport: dict[tuple[int, int], list[int]] = {}
+        self._residual: list[int] = []
+        self._size = BITS[family] >> 3
+        host = f"/{BITS[family]}"
+        number = 0
+        for number, spec in enumerate(specs, 1):
+            self._file(number, spec, host)
+        self._ports = sorted(n for rows in self.by_dport.values() for n in rows)
+
+    def _file(self, number: int, spec: str, host: str) -> None:
+        found = _HEAD.match(spec + " ")
+        if found is None:
+            self._residual.append(number)
+            return
+        not_src, src, not_dst, dst, proto, dport = found.groups()
+        for negated, text, rows in ((not_dst, dst, self.by_dst), (not_src, src, self.by_src)):
+            if text is not None and negated is None:
+                key = self._address(text.removesuffix(host))
+                if key is not None:
+                    rows.setdefault(key, []).append(number)
+                    return
+        if proto is not None:
+            self.by_dport.setdefault((PROTOCOLS[proto], int(dport)), []).append(number)
+        else:
+            self._residual.append(number)
+
+    def _address(self, text: str) -> bytes | None:
+        """One address in the strict spelling (inet_pton() knows no octal numbers), else None."""
+        try:
+            return socket.inet_pton(self.family, text)
+        except (OSError, ValueError):
+            return None
+
+    def key(self, skb: Skb) -> Key:
+        """What decides which rules are candidates."""
+        size = self._size
+        port: Any = None
+        if self.by_dport:
+            port = self._port(skb)
+        return skb.dst.to_bytes(size, "big"), skb.src.to_bytes(size, "big"), port
+
+    def _port(self, skb: Skb) -> Any:
+        """(proto, dport); None where a port match may do more than compare (cut headers, drawn ports)."""
+        shortest = _SHORTEST.get(skb.proto)
+        if shortest is None:
+            return skb.proto, -1
+        header = 20 + len(skb.ip_options) if self.family == AF_INET else 40
+        if skb.frag or type(skb.dport) is not int or skb.length < header + shortest:
+            return None
+        return skb.proto, skb.dport
+
+    def lookup(self, key: Key, start: int) -> Iterator[int]:
+        """Numbers of the candidates from ``start`` on, ascending."""
+        dst, src, port = key
+        ports = self._ports if port is None else self.by_dport.get(port, ())
+        rows = [r for r in (self.by_dst.get(dst), self.by_src.get(src), ports, self._residual) if r]
+        if start > 1:
+            rows = [r[bisect_left(r, start) :] for r in rows]
+        return iter(rows[0]) if len(rows) == 1 else merge(*rows)
