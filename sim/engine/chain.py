@@ -130,7 +130,8 @@ def _apply(table: Table, rule: Rule, skb: Skb, ctx: Ctx) -> Verdict:
     verdict = rule.target.apply(skb, ctx)
     ctx.rule = rule
     changes = diff(before, skb)
-    step = _step(table, rule, ctx, True, verdict.code, verdict.text, changes)
+    shown = None if verdict.code == CONTINUE else verdict.code
+    step = _step(table, rule, ctx, True, shown, verdict.text, changes)
     if ctx.run.hop is not None:
         ctx.run.hop.steps.insert(place, step)  # before what the target itself recorded (a NAT decision, a reset)
     if verdict.code == DROP and verdict.reason is None:

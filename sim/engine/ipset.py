@@ -71,7 +71,10 @@ def find(ctx: Ctx, name: str, skb: Skb, directions: Sequence[str]) -> Element | 
             if not expired(member, ctx) and (found := find(ctx, member.key[0], skb, directions)) is not None:
                 return found
         return None
-    found = next((e for e in _candidates(ctx, ipset, skb, directions) if not expired(e, ctx)), None)
+    try:
+        found = next((e for e in _candidates(ctx, ipset, skb, directions) if not expired(e, ctx)), None)
+    except Undecided:
+        return None
     return None if found is None or found.nomatch else found
 
 
@@ -392,7 +395,11 @@ def _bitmap_mac(ctx: Ctx, ipset: IpSet, values: list[Any],
 
 def _own_key(ctx: Ctx, ipset: IpSet, skb: Skb, directions: Sequence[str]) -> tuple[Any, ...] | None:
     """The key that adding this packet makes: networks get the longest prefix length already in the set."""
-    values = _values(ctx, ipset, skb, directions)
+    try:
+        values = _values(ctx, ipset, skb, directions)
+    except Undecided as why:
+        ctx.run.note(f"{ctx.host.name}: the set {ipset.name} stays as it is: {why}")
+        return None
     if values is None:
         return None
     names = dimensions(ipset)

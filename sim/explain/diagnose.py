@@ -267,6 +267,8 @@ def _no_way_back(trial: Trial) -> list[Diagnosis]:
 
     target = format_addr(asked.skb.family, source)
     route = next((s for s in back.hops[0].steps if s.stage == "routing"), None) if back.hops else None
+    if route is not None:
+        end = (((REPLY, 0, back.hops[0].steps.index(route)), WRONG),)
     leads = f" leads elsewhere ({route.text})" if route is not None and route.text else " is missing"
     if trial.leaf.outcome == "delivered" and (
         bypassed or obstacle.code in ("no_route", "neighbour_failed", "no_return_route")

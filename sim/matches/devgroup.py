@@ -31,6 +31,9 @@ class Devgroup(Match):
             raise at.error("-m devgroup needs --src-group or --dst-group")
         fields: dict[str, object] = {}
         for name, negated, args in found:
+            wrong = ("OUTPUT", "POSTROUTING") if name == "--src-group" else ("PREROUTING", "INPUT")
+            if at.chain in wrong:
+                raise at.error(f"{name} is not allowed in {at.chain}")
             value = (0, 0xFFFFFFFF) if args[0] == "default" else masked(at, name, args[0])
             fields |= {name[2:5]: value, f"not_{name[2:5]}": negated}
         return cls(**fields)  # type: ignore[arg-type]

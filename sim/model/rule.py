@@ -7,7 +7,7 @@ each in ``sim/matches`` and ``sim/targets``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
@@ -164,7 +164,7 @@ class Table(Protocol):
     file: str
 
     @property
-    def chains(self) -> dict[str, Chain]: ...
+    def chains(self) -> Mapping[str, Chain]: ...
 
     def uses_tracking(self) -> bool:
         """Whether a rule anywhere in it switches connection tracking on (semantics 1.6)."""

@@ -28,9 +28,7 @@ def render(
 ) -> str:
     """The whole answer, each line no wider than ``width``."""
     page = Page(explanation, width, verbose)
-    lines = page.verdict()
-    if not quiet:
-        lines += page.body()
+    lines = [page.one_line()] if quiet else [*page.verdict(), *page.body()]
     style = Style(colour)
     return "\n".join(style(line.text.rstrip(), *line.paint) for line in lines) + "\n"
 
@@ -46,9 +44,15 @@ class Page:
 
     # ------------------------------------------------------------------------------------------ parts
 
+    def one_line(self) -> Line:
+        return Line(f"{clean(self.x.verdict)} [{self.x.code}]", ("bold", self.colour()))
+
+    def colour(self) -> str:
+        return "green" if self.x.trial.ok and self.x.trial.leaf.outcome in ("left", "delivered") else "red"
+
     def verdict(self) -> list[Line]:
         code = f"[{self.x.code}]"
-        colour = "green" if self.x.trial.ok and self.x.trial.leaf.outcome in ("left", "delivered") else "red"
+        colour = self.colour()
         lines = wrap(clean(self.x.verdict), self.width)
         if len(lines[-1]) + 2 + len(code) <= self.width:
             lines[-1] = lines[-1].ljust(self.width - len(code)) + code
@@ -286,10 +290,10 @@ def _words(step: Step) -> list[str]:
         words.append(step.conntrack or "")
     if step.matched is False:
         return [f"no match: {step.note}"]
-    if step.text:
-        words.append(step.text)
     if step.changes:
         words.append(", ".join(f"{k} {_shown(a)} → {_shown(b)}" for k, (a, b) in step.changes.items()))
+    if step.text:
+        words.append(step.text)
     if step.note:
         words.append(step.note if not step.text else f"({step.note})")
     if step.verdict not in QUIET and step.verdict not in (step.text or ""):

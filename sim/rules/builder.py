@@ -9,16 +9,17 @@ do_command() of iptables/xshared.c word by word and owns all error messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import RuleError
-from ..model.addr import FAMILY_NAME
+from ..model.addr import AF_INET, FAMILY_NAME
 from ..model.rule import HOOK_NAME, HOOK_NUMBER, Match, Target
-from . import known
+from . import known, shortcuts
 from .jump import Goto, Jump
 from .lexer import LexError, save_words
-from .names import nearest
+from .names import PROTOCOLS, nearest
 from .registry import At, Found, Got, Info, find_match, find_target
 from .unmodelled import UnmodelledMatch, UnmodelledTarget
 
@@ -78,10 +79,11 @@ class Scope:
 class ForProto:
     """Pieces read so far under one ``-p``."""
 
-    __slots__ = ("at", "matches", "targets")
+    __slots__ = ("at", "matches", "proven", "targets")
 
     def __init__(self, at: At) -> None:
         self.at = at
+        self.proven: set[str] = set()  # names of which a piece of the shape in shortcuts was accepted here
         self.matches: dict[str, tuple[Match, str | None]] = {}
         self.targets: dict[str, Target] = {}
 
@@ -93,12 +95,14 @@ class NotPlain(Exception):
 class Place:
     """Reads the rules of one built-in chain, or of all user chains of a table."""
 
-    __slots__ = ("_headers", "_protos", "_size", "chain", "scope")
+    __slots__ = ("_calls", "_checked_headers", "_headers", "_protos", "_size", "chain", "scope")
 
     def __init__(self, scope: Scope, chain: str) -> None:
         self.scope, self.chain = scope, chain
         self._protos: dict[tuple[int, bool], ForProto] = {}
         self._headers: dict[str, tuple[tuple[Match, ...], ForProto]] = {}
+        self._checked_headers: dict[str, ForProto] = {}
+        self._calls: Container[str] = scope.chains or ()
         self._size = 0
 
     def for_proto(self, proto: int, negated: bool) -> ForProto:
@@ -157,28 +161,57 @@ class Place:
         """As :meth:`build` without making a rule: the name of the chain it calls, if any. Raises RuleError."""
         try:
             header, rest, action, goto = split_spec(spec)
-            found = self._headers.get(header)
-            if found is None:
-                found = self._read_header(header)
-            under = found[1]
+            under = self._checked_headers.get(header)
+            if under is None:
+                under = self._check_header(header)
             pieces = under.matches
             for piece in rest:
                 if piece not in pieces:
-                    self._read_match(piece, under)
-            if action is None or (not goto and action in under.targets):
+                    self._check_piece(piece, under, shortcuts.MATCHES, False)
+            if action is None:
                 return None
-            if not goto and self.scope.chains and action in self.scope.chains:
-                return action
-            target = self.chain_target(action, True) if goto else self._read_target(action, under)
+            if not goto:
+                if action in self._calls:
+                    return action
+                if action in under.targets:
+                    return None
+                target = self._check_piece(action, under, shortcuts.TARGETS, True)
+            else:
+                target = self.chain_target(action, True)
         except NotPlain:
             target = self.exact(spec)[0].target
         return target.chain if isinstance(target, (Jump, Goto)) else None
+
+    def _check_header(self, header: str) -> ForProto:
+        shape = shortcuts.HEADER.fullmatch(header)
+        if shape is None or self.scope.family != AF_INET:
+            under = self._read_header(header)[1]
+        else:
+            proto = shape.group(1)
+            under = self.for_proto(0 if proto is None else PROTOCOLS[proto[4:]], False)
+            if shape.end() == len(proto or ""):  # without addresses: it will come again
+                self._checked_headers[header] = under
+        return under
+
+    def _check_piece(self, piece: str, under: ForProto, patterns: Mapping[str, re.Pattern[str]], action: bool) -> Any:
+        """A piece after ``-m`` or ``-j`` that is not remembered."""
+        name = piece[: piece.find(" ")]
+        shape = patterns.get(name)
+        if shape is not None and shape.fullmatch(piece) is None:
+            shape = None
+        if shape is not None and name in under.proven:
+            return None
+        result = self._read_target(piece, under) if action else self._read_match(piece, under)
+        if shape is not None:
+            under.proven.add(name)
+        return result
 
     def _remember(self, memo: dict[str, Any], piece: str, value: Any) -> None:
         if self._size >= MEMO_SIZE:
             self._size = 0
             self._headers.clear()
             self._protos.clear()
+            self._checked_headers.clear()
         self._size += 1
         memo[piece] = value
 

@@ -181,12 +181,58 @@ class LazyChain:
         return calls
 
 
+class Declared(NamedTuple):
+    """What the text says about a chain besides its rules."""
+
+    policy: str | None
+    counters: tuple[int, int] | None
+    line: int
+
+
+class LazyChains(Mapping[str, LazyChain]):
+    """The chains of a table by name; most chains of a big rule set never become objects."""
+
+    __slots__ = ("_facts", "_items", "_lines", "_made", "_source")
+
+    def __init__(self, source: Source, items: dict[str, list[Item]], facts: dict[str, Declared], lines: dict[str, int]) -> None:
+        self._source, self._items, self._facts, self._lines = source, items, facts, lines
+        self._made: dict[str, LazyChain] = {}
+
+    def __getitem__(self, name: str) -> LazyChain:
+        chain = self._made.get(name)
+        if chain is None:
+            rows = self._items[name]
+            policy, counters, line = self._facts.get(name) or Declared(None, (0, 0), self._lines[name])
+            chain = self._made[name] = LazyChain(self._source, name, rows, policy, self._source.where(line), counters)
+        return chain
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def untouched(self) -> int:
+        """Rules in chains that nobody asked for."""
+        return sum(map(len, self._items.values())) - sum(len(self._items[name]) for name in self._made)
+
+    def made(self) -> Iterator[LazyChain]:
+        return iter(self._made.values())
+
+    def check(self, name: str, errors: list[InputError]) -> set[str]:
+        """Validate a chain without making it where nothing has."""
+        return self[name].check(errors)
+
+
 class LazyTable:
     """A table of a save file. ``notes``: what a reader of the answer should know about how the file was read."""
 
     __slots__ = ("_chains", "_region", "_source", "_tracking", "backend", "family", "file", "name", "notes")
 
-    def __init__(self, source: Source, chains: dict[str, LazyChain], region: tracking.Region | None,
+    def __init__(self, source: Source, chains: LazyChains, region: tracking.Region | None,
                  notes: tuple[str, ...] = ()) -> None:  # fmt: skip
         self._source, self._chains, self._region = source, chains, region
         self.backend, self.family, self.name = source.backend, source.scope.family, source.table
@@ -194,7 +240,7 @@ class LazyTable:
         self._tracking: bool | None = None
 
     @property
-    def chains(self) -> dict[str, Any]:
+    def chains(self) -> Mapping[str, LazyChain]:
         return self._chains
 
     def all_rules(self) -> Iterator[Rule]:
@@ -210,7 +256,7 @@ class LazyTable:
 
     def unread(self) -> int:
         """How many rules nobody has looked at: they are not validated either."""
-        return sum(chain.unread() for chain in self._chains.values())
+        return self._chains.untouched() + sum(chain.unread() for chain in self._chains.made())
 
     def uses_tracking(self) -> bool:
         if self._tracking is None:
@@ -275,18 +321,13 @@ def _circle(calls: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-class Declared(NamedTuple):
-    policy: str | None
-    counters: tuple[int, int] | None
-    line: int
-
-
 class _Block:
     """One ``*table`` … ``COMMIT`` while it is being read."""
 
     def __init__(self, name: str, line: int) -> None:
         self.name, self.line = name, line
         self.declared: dict[str, Declared] = {}
+        self.lines: dict[str, int] = {}  # where user chains are declared without counters
         self.items: dict[str, list[Item]] = {}
         self.reader: Source | None = None
 
@@ -313,23 +354,33 @@ class _Indexer:
             self.error(number, f"a line of more than {MAX_LINE} characters, which iptables-restore cannot read")
             self.lines[number - 1] = "#"
         items: dict[str, list[Item]] = {}
-        outside: dict[str, list[Item]] = {}
         for number, line in enumerate(self.lines, 1):
-            if line[:3] == "-A ":
-                cut = line.find(" ", 3)
-                name = line[3:cut] if cut > 0 else line[3:]
-                rows = items.get(name)
-                if rows is not None and "," not in line:
+            at = line.find("-A ", 0, 48)
+            if at == 0 or (at > 0 and line[0] == "[" and line[at - 2] == "]"):
+                cut = line.find(" ", at + 3)
+                rows = items.get(line[at + 3 : cut] if cut > 0 else line[at + 3 :])
+                if rows is not None and ("," not in line or not _ADDRESS_LIST.search(line)):
                     rows.append(number)
                     continue
+            elif line[-8:] == " - [0:0]" and line[0] == ":" and self._user_chain(line[1:-8], number):
+                continue
             if line:
                 self._line(number, line.strip())
-                items = self.block.items if self.block is not None else outside
-            if len(self.errors) >= MAX_ERRORS:
-                return
+                items = self.block.items if self.block is not None else {}
+                if len(self.errors) >= MAX_ERRORS:
+                    return
         if self.block is not None:
             last = len(self.lines) - (not self.lines[-1])
             self.error(last, f"the file ends inside table {self.block.name}: no COMMIT", "it is cut off; capture it again")
+
+    def _user_chain(self, name: str, number: int) -> bool:
+        """``:NAME - [0:0]`` as iptables-save writes it: nine tenths of the chain lines of a big rule set."""
+        block = self.block
+        if block is None or " " in name or not name or name in known.BUILT_IN.get(block.name, ()):
+            return False
+        block.items[name] = []
+        block.lines[name] = number
+        return True
 
     def _line(self, number: int, line: str) -> None:
         if not line or line[0] == "#":
@@ -440,20 +491,22 @@ class _Indexer:
         notes: tuple[str, ...] = ()
         if before is not None:
             notes = (f"{self.file}:{block.line}: a second *{block.name} replaces the first, as iptables-restore does",)
-        chains = {}
-        user_chains: dict[str, None] = {}
+        user_chains = dict.fromkeys(name for name in block.items if name not in built_in)
         scope = Scope(block.name, self.family, self.users, self.groups, user_chains)
         source = Source(self.lines, self.file, block.name, self.backend, scope)
+        facts: dict[str, Declared] = {}
         for name, rows in block.items.items():
-            declared = block.declared.get(name)
-            if declared is None and name not in built_in:
-                self.error(_line_of(rows[0]) if rows else number, f"chain {_excerpt(name)} is used and never declared",
-                           f"add :{name} - [0:0] after *{block.name}")  # fmt: skip
+            if name in block.lines:
                 continue
-            policy, counters, line = declared or Declared(self._old_policy(before, name), None, block.line)
-            if name not in built_in:
-                user_chains[name] = None
-            chains[name] = LazyChain(source, name, rows, policy, Where(self.file, line), counters)
+            if name in block.declared:
+                facts[name] = block.declared[name]
+            elif name in built_in:
+                facts[name] = Declared(self._old_policy(before, name), None, block.line)
+            else:
+                line = _line_of(rows[0]) if rows else number
+                remedy = f"add :{name} - [0:0] after *{block.name}"
+                self.error(line or number, f"chain {_excerpt(name)} is used and never declared", remedy)
+        chains = LazyChains(source, block.items, facts, block.lines)
         region = tracking.Region(block.line, number)
         self.tables[block.name] = LazyTable(source, chains, region, notes)
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..errors import InputError
 from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, format_addr, parse_addr, parse_prefix
 from ..model.route import (
     RT_SCOPE_HOST,
@@ -102,15 +103,21 @@ def _facts(host: Host, flow: FlowFacts) -> Facts:
 
 
 def _rules(host: Host, family: int) -> Iterator[tuple[str, list[str]]]:
+    """Chain and words of each rule; one that cannot be read tells nothing here."""
     seen = 0
     for table in host.tables:
         if table.family != family:
             continue
-        for rule in table.all_rules():
-            seen += 1
-            if seen > MOST_RULES:
-                return
-            yield rule.rule_id.chain, rule.text.split()
+        for name, chain in table.chains.items():
+            for index in range(1, len(chain) + 1):
+                seen += 1
+                if seen > MOST_RULES:
+                    return
+                try:
+                    words = chain.rule(index).text.split()
+                except InputError:
+                    continue
+                yield name, words
 
 
 def _rule_facts(facts: Facts, chain: str, words: list[str], family: int) -> None:

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from differential.compare import show
-from differential.generator import situation
+from differential.generator import STEADY, situation
 from differential.runner import Verdict, run
 from differential.shrink import shrink, tidy
 
@@ -37,7 +37,17 @@ def report(seed: int, level: int, small: dict, verdict: Verdict, out) -> None:
     if verdict.result:
         result = verdict.result
         print(f"predicted: {result['outcome']} ({result['certainty']}) at {result['at']}; {result['reason']}", file=out)
-    print(f"situation: {json.dumps(small)}", file=out, flush=True)
+    print(f"situation: {json.dumps(brief(small))}", file=out, flush=True)
+
+
+def brief(small: dict) -> dict:
+    """Without the settings that every host has (running it adds them again)."""
+    out = copy.deepcopy(small)
+    for host in out["topology"]["hosts"].values():
+        host["sysctl"] = {k: v for k, v in host["sysctl"].items() if k not in STEADY and ".neigh." not in k and "send_redirects" not in k}
+        for key in [k for k, v in host.items() if not v]:
+            del host[key]
+    return out
 
 
 def coverage(touched: Counter) -> str:
@@ -87,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
                     if options.save:
                         REGRESSIONS.mkdir(parents=True, exist_ok=True)
                         path = REGRESSIONS / f"seed{seed}-level{options.level}.json"
-                        path.write_text(json.dumps({"found": final.signature, **tidy(small)}, indent=1) + "\n")
+                        path.write_text(json.dumps({"found": final.signature, **brief(tidy(small))}, indent=1) + "\n")
             seed += 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -16,6 +16,8 @@ from nattrace.tracer.lab.io import Result, Seen, Wires, is_connect
 from nattrace.tracer.lab.packets import number_of
 from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 
+from .generator import steady
+
 ARRIVALS = (1, 6, 17)
 GONE = "gone"  # neither delivered nor left
 
@@ -129,7 +131,10 @@ def bare_topology(situation: dict[str, Any]) -> Topology:
     """The topology without rule sets (they are admitted separately), forgiving towards odd routes."""
     from dataclasses import replace
 
-    topology = from_data(situation["topology"])
+    data = situation["topology"]
+    for host in data["hosts"].values():
+        host["sysctl"] = {**steady(host), **host.get("sysctl", {})}
+    topology = from_data(data)
     hosts = tuple(replace(h, iptables="", iptables_legacy="", ipset="", lenient=True) for h in topology.hosts)
     return replace(topology, hosts=hosts)
 

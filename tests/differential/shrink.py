@@ -64,7 +64,7 @@ def _drop_items(best: Callable[[], dict[str, Any]], still: Callable[[dict[str, A
     size = len(best()["topology"]["hosts"][host].get(key, []))
     while size:
         start = 0
-        while start < len(best()["topology"]["hosts"][host][key]):
+        while start < len(best()["topology"]["hosts"][host].get(key, [])):
             candidate = copy.deepcopy(best())
             del candidate["topology"]["hosts"][host][key][start : start + size]
             if not still(candidate):

@@ -360,18 +360,22 @@ class Wires:
         return seen
 
     def _fence(self) -> None:
+        """Send a frame through the receive queue and wait for it; again if need be, since a device that has just come
+        up may still throw frames away (its queue is switched on by the link watcher)."""
         self.fence_number += 1
         number = struct.pack("!Q", self.fence_number)
-        self.fence_out.send(b"\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xb5" + number + bytes(38))
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            try:
-                data, place = self.fence_in.recvfrom(128)
-            except BlockingIOError:
-                select.select([self.fence_in], [], [], 0.5)
-                continue
-            if place[2] != PACKET_OUTGOING and data[14:22] == number:
-                return
+            self.fence_out.send(b"\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xb5" + number + bytes(38))
+            patience = time.monotonic() + 0.05
+            while time.monotonic() < patience:
+                try:
+                    data, place = self.fence_in.recvfrom(128)
+                except BlockingIOError:
+                    select.select([self.fence_in], [], [], 0.05)
+                    continue
+                if place[2] != PACKET_OUTGOING and data[14:22] == number:
+                    return
         raise TimeoutError("the fence frame did not come back: the kernel's receive queue is stuck")
 
     def _waiting(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from nattrace.sim.model.addr import AF_INET, Prefix
 from nattrace.sim.model.drawn import Domain
 from nattrace.sim.model.route import Address, Nexthop, Route
-from vocabulary import Bench, ip, link, local, packet
+from vocabulary import Bench, criterion, ip, link, local, packet
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,14 @@ def test_looped_back_copies_count_as_their_destination_says():
 
 def test_device_group():
     bench = Bench(links={"eth0": link("eth0", group=5), "eth1": link("eth1", group=0x12)})
-    assert bench.test("-m devgroup --src-group 5", packet("udp")) is True
-    assert bench.test("-m devgroup --src-group 5 --dst-group 0x2/0xf", packet("udp")) is True
-    assert bench.test("-m devgroup --src-group 5 ! --dst-group 0x2/0xf", packet("udp")) is False
+    assert bench.test(criterion("-m devgroup --src-group 5", chain="FORWARD"), packet("udp")) is True
+    assert (
+        bench.test(criterion("-m devgroup --src-group 5 --dst-group 0x2/0xf", chain="FORWARD"), packet("udp")) is True
+    )
+    assert (
+        bench.test(criterion("-m devgroup --src-group 5 ! --dst-group 0x2/0xf", chain="FORWARD"), packet("udp"))
+        is False
+    )
 
 
 def bridge(ports, **sysctl):

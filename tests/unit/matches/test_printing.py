@@ -96,6 +96,7 @@ REFUSED = [
     "-m connbytes --connbytes 9:1 --connbytes-mode bytes --connbytes-dir both", "-m policy --dir in --pol ipsec --strict",
     "-m set --match-set foo", "-m mac --mac-source 42:01:02:03:04", "-m cgroup --cgroup 1 --path /", "-m quota --quota -1",
     "-m ecn --ecn-tcp-cwr", "-m ecn --ecn-ip-ect 4", "-m pkttype --pkt-type wrong", "-m realm --realm name", "-m helper",
+    "-m devgroup --dst-group 1",
 ]  # fmt: skip
 
 

@@ -150,3 +150,17 @@ def test_wildcard_interface():
     made = bench("create s hash:net,iface family inet\nadd s 10.0.0.0/8,eth wildcard\n")
     assert made.test("-m set --match-set s src,src", packet("udp")) is True
     assert made.test("-m set --match-set s dst,src", packet("udp")) is False
+
+
+def test_adding_an_unknown_mac_leaves_the_set_alone():
+    made = bench("create m hash:mac\n")
+    assert add(made, "m", packet("udp"), "src") is False
+    assert ipset.find(made.ctx(), "m", packet("udp"), ("src",)) is None
+
+
+def test_find_gives_the_element_for_a_mapping():
+    made = bench(
+        "create s hash:net family inet skbinfo\nadd s 10.0.0.0/8 skbmark 0x5/0xff\nadd s 10.0.0.0/30 nomatch\n"
+    )
+    assert ipset.find(made.ctx(), "s", packet("udp", "10.1.0.1"), ("src",)).skbmark == (5, 255)
+    assert ipset.find(made.ctx(), "s", packet("udp", "10.0.0.2"), ("src",)) is None

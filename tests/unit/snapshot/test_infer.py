@@ -81,3 +81,9 @@ def test_nothing_known_still_makes_a_host(host):
 def test_placeholders_avoid_the_flow(host):
     made, _ = infer_network(host(sysctl__txt=""), FlowFacts(dst=ip("192.0.2.1")))
     assert "192.0.2.1" not in owned(made)
+
+
+def test_a_rule_that_cannot_be_read_tells_nothing(host):
+    broken = RULES.replace("-s 10.9.0.0/16", "-s 10.9.0.999")
+    made, _ = infer_network(host(iptables_save__txt=broken), FlowFacts())
+    assert "wan0" in made.links and "vpn0" not in made.links

@@ -108,7 +108,7 @@ def inside(command: str, check: bool = False) -> str:
     return found.stdout
 
 
-NETNS = f"snrd-test-{os.getpid()}"
+NETNS = f"nt-dumps-{os.getpid()}"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,87 @@
+"""The kernel as a judge: a case really sent through namespaces, captured at every interface."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+from nattrace.tracer.lab.io import NEIGHBOUR_WAIT
+
+from ..differential.kernel import Final, KernelRun, Observation
+from ..lab_support import conntrack_entries, rule_counters
+from ..differential.compare import entry_key, merge_fragments
+from .evidence import Command, Do, Evidence, Packet
+from .stages import STAGES
+
+
+class Bench:
+    """A stage built in namespaces."""
+
+    def __init__(self, stage: str) -> None:
+        data = copy.deepcopy(STAGES[stage].data)
+        self.kernel = KernelRun({"topology": data}, counters=False)
+        self.kernel.wires.neighbour_wait = NEIGHBOUR_WAIT
+        self.evidence = Evidence()
+        self.number = 0
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kernel.close()
+
+    @property
+    def now(self) -> float:
+        start = self.kernel.start
+        return 0.0 if start is None else time.monotonic() - start
+
+    def type(self, command: Command) -> None:
+        self.kernel.lab.run(command.host, *command.text.split())
+
+    def exchange(self, record: dict[str, Any]) -> tuple[Observation, Observation | None]:
+        """Send a packet; give it the natural answer where nobody in the lab answers by himself."""
+        first = self._step({"op": "send", "record": record})
+        self.evidence.errnos.append(first.errno)
+        back = None
+        if any(f.main for f in first.finals) and not self._answered(first):
+            back = self._step({"op": "reply", "of": first.index})
+            back = back if back.record is not None else None
+        return first, back
+
+    def _step(self, op: dict[str, Any]) -> Observation:
+        observation = self.kernel.step(self.number, op)
+        self.number += 1
+        self.evidence.captures += captures(observation)
+        return observation
+
+    @staticmethod
+    def _answered(observation: Observation) -> bool:
+        """Whether a stack has answered: an echo reply, a reset, an ICMP error."""
+        main = next(f for f in observation.finals if f.main)
+        return any(s.direction == "out" and s.host == main.host and s.packet["src"] == main.packet["dst"] for s in observation.seen)
+
+    def finish(self) -> Evidence:
+        for host in self.kernel.situation["topology"]["hosts"]:
+            counters = rule_counters(self.kernel.lab, host)
+            self.evidence.counters[host] = {(t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n}
+            self.evidence.entries[host] = [entry_key(e) for e in conntrack_entries(self.kernel.lab, host)]
+        return self.evidence
+
+
+def captures(observation: Observation) -> list[Final]:
+    """Everything the taps saw, fragments put together."""
+    return merge_fragments([Final(s.direction, s.host, s.dev, s.packet, True) for s in observation.seen])
+
+
+def observe(stage: str, does: list[Do]) -> Evidence:
+    """A whole case."""
+    with Bench(stage) as bench:
+        for step in does:
+            if isinstance(step, Command):
+                bench.type(step)
+            elif isinstance(step, Packet):
+                bench.exchange(step.record)
+            else:
+                time.sleep(step.seconds)
+        return bench.finish()

@@ -1,0 +1,62 @@
+"""``nattrace explain CODE``."""
+
+from __future__ import annotations
+
+import click
+
+from .options import print_json
+
+
+@click.command(short_help="What a reason code means, how it shows, how to cure it.")
+@click.argument("code", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def explain(code: str | None, as_json: bool) -> int:
+    """What CODE means, how it shows, how to cure it; without CODE, all codes."""
+    from nattrace.sim.errors import InputError
+    from nattrace.sim.explain.reasons import codes, find, similar
+
+    if code is None:
+        if as_json:
+            print_json({"schema": "nattrace/reasons/1", "reasons": [entry_json(c) for c in codes()]})
+            return 0
+        width = max(len(c.code) for c in codes())
+        for entry in codes():
+            print(f"{entry.code:<{width}}  {entry.title}")
+        return 0
+    found = find(code)
+    if found is None:
+        near = similar(code)
+        raise InputError(
+            f"no code {code!r}",
+            remedy=f"did you mean {', '.join(near)}?" if near else "nattrace explain lists all codes",
+        )
+    if as_json:
+        print_json({"schema": "nattrace/reasons/1", "reasons": [entry_json(found)]})
+        return 0
+    _print(found)
+    return 0
+
+
+def entry_json(entry: object) -> dict[str, object]:
+    """A code as JSON."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in entry._asdict().items()}  # type: ignore[attr-defined]
+
+
+def _print(entry: object) -> None:
+    import sys
+
+    from nattrace.sim.render.style import Style, wants_colour, width_of, wrap
+
+    style = Style(wants_colour(sys.stdout))
+    width = width_of(sys.stdout)
+    e = entry._asdict()  # type: ignore[attr-defined]
+    print(style(f"{e['code']}: {e['title']}", "bold") + f"   ({e['kind']})")
+    for label, text in (("MEANS", e["meaning"]), ("SHOWS", e["shows"])):
+        for i, line in enumerate(wrap(text, width - 8)):
+            print((label if i == 0 else "").ljust(8) + line)
+    for i, line in enumerate(e["cure"]):
+        print(("CURE" if i == 0 else "").ljust(8) + line)
+    if e["kernel"]:
+        print(f"KERNEL  {e['kernel']}")
+    if e["see"]:
+        print(f"SEE     {', '.join(e['see'])}")
