@@ -21,10 +21,14 @@ from .whatif_addr import AddressEdit
 
 
 class Candidate(NamedTuple):
-    """Changes that go together. ``known``: a remedy people try; it is shown even where it fails."""
+    """Changes that go together. ``known``: a remedy people try; it is shown even where it fails.
+
+    ``unlikely``: how far the change is from what the asker may have meant (a guessed address …).
+    """
 
     edits: tuple[Edit, ...]
     known: bool = False
+    unlikely: int = 0
 
 
 @dataclass(slots=True)
@@ -199,7 +203,8 @@ def _nobody_answers(scene: Scene) -> Iterator[Candidate]:
     if scene.hop.in_dev is not None:
         for target in _other_ends(scene, dev)[:4]:
             rule = f"-t nat -A PREROUTING -d {dst} -i {scene.hop.in_dev} -j DNAT --to-destination {target}"
-            yield Candidate((scene.rule(rule),))
+            alike = target.rpartition(".")[2] == dst.rpartition(".")[2]
+            yield Candidate((scene.rule(rule),), unlikely=not alike)
 
 
 def _owner(world: World, family: int, addr: str) -> str | None:

@@ -56,7 +56,7 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     if all(d.code != obstacle.code for d in found):
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
         places = _end_place(obstacle.phase, leaf)
-        found.append(Diagnosis(obstacle.code, _sentence(obstacle.text), _where(obstacle.where), places))
+        found.append(Diagnosis(obstacle.code, obstacle.text, _where(obstacle.where), places))
     if obstacle.code == "rp_filter" and any(
         "src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()
     ):
@@ -68,10 +68,6 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
 
 def _where(*places: Where | None) -> tuple[Where, ...]:
     return tuple(dict.fromkeys(p for p in places if p is not None))
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _end_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, Mark], ...]:
@@ -207,7 +203,7 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     hop = leaf.hops[-1]
     end = _end_place(obstacle.phase, leaf)
     which = "the reply" if obstacle.phase == REPLY else "the packet"
-    found = [Diagnosis(obstacle.code, f"{_sentence(which)} meets {obstacle.text}", _where(obstacle.where), end)]
+    found = [Diagnosis(obstacle.code, f"{which} meets {obstacle.text}", _where(obstacle.where), end)]
     stop = hop.steps[end[0][0][2]] if end else None
     if stop is None:
         return found

@@ -19,7 +19,7 @@ from .whatif import Edit, apply_all
 
 MAX_TRIALS = 32  # worlds tried per question
 MAX_DEPTH = 4  # obstacles overcome in a row
-SAMPLE = 48  # other flows looked at for side effects
+SAMPLE = 32  # other flows looked at for side effects
 OFFERED, FAILING = 4, 3
 
 WORKS, FORWARD_ONLY, FAILS = "works", "forward_only", "fails"
@@ -27,13 +27,17 @@ WORKS, FORWARD_ONLY, FAILS = "works", "forward_only", "fails"
 
 @dataclass(slots=True)
 class Fix:
-    """A change that was tried. ``rough``: passes on which a reply was no part of its connection."""
+    """A change that was tried. ``rough``: passes on which a reply was no part of its connection.
+
+    ``unlikely``: guesses in the change, and hosts that would send the packet back where it came from.
+    """
 
     edits: tuple[Edit, ...]
     trial: Trial
     result: str
     text: str
     rough: int = 0
+    unlikely: int = 0
     side_effects: list[str] = field(default_factory=list)
     flows_sampled: int = 0
     also_cured: int = 0
@@ -79,9 +83,9 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
     return offered + failing[:FAILING]
 
 
-def _rank(fix: Fix) -> tuple[int, int, int]:
+def _rank(fix: Fix) -> tuple[int, int, int, int]:
     heavy = sum(1 for _, command in fix.steps() if " -D " in command or " -P " in command or "rp_filter=0" in command)
-    return (len(fix.edits) + heavy + min(fix.rough, 1), fix.rough, len(fix.hosts))
+    return (len(fix.edits) + heavy + min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
 
 
 def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
@@ -136,7 +140,13 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
     result = WORKS if trial.ok else FAILS
     if not trial.ok and trial.forward_ok and original.obstacle is not None and original.obstacle.phase == FORWARD:
         result = FORWARD_ONLY
-    return Fix(edits, trial, result, describe(trial), _roughness(trial))
+    text = describe(trial)
+    if result == FAILS and trial.leaf.outcome == original.leaf.outcome and trial.leaf.reason == original.leaf.reason:
+        text = f"still {text}"
+    elif result == FAILS and progress(trial) > progress(original):
+        text = f"gets farther, but {text}"
+    hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)
+    return Fix(edits, trial, result, text, _roughness(trial), candidate.unlikely + hairpins)
 
 
 def _roughness(trial: Trial) -> int:
@@ -157,7 +167,7 @@ def describe(trial: Trial) -> str:
     elif leaf.outcome == "delivered":
         first = f"delivered at {leaf.at['host']}"
     else:
-        return f"still {leaf.outcome.replace('_', ' ')}: {leaf.reason.text}"
+        return f"{leaf.outcome.replace('_', ' ')}: {leaf.reason.text}"
     if trial.obstacle is not None and trial.obstacle.phase == FORWARD:
         return f"{first}; {trial.obstacle.text}"
     if back is None:

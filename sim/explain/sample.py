@@ -131,9 +131,11 @@ def side_effects(before: list[tuple[Question, Seen | None]], world: World) -> tu
         new = outcome(world, question)
         if new == old:
             continue
-        if old and new and all(one[-1] for one in old) and not any(one[-1] for one in new):
+        was_lost = bool(old) and all(one[-1] for one in old or ())
+        is_lost = bool(new) and all(one[-1] for one in new or ())
+        if was_lost and new and not any(one[-1] for one in new):
             cured += 1
-        else:
+        elif not (was_lost and is_lost):
             changed.append(f"{question.flow().replace('->', '→')}: {_words(old)} → {_words(new)}")
     return changed, cured
 

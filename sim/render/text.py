@@ -224,6 +224,7 @@ class Page:
             lines += [Line("")] if i == 0 else []
             lines += self.fix("FIX" if i == 0 else "OR", fix, ("green",))
         for fix in failing[: None if self.verbose else (1 if works else 2)]:
+            lines += [] if lines else [Line("")]
             lines += self.fix("NOT", fix, ("dim",))
         return lines
 
