@@ -143,11 +143,12 @@ def sees(place: str, addresses: str, times: int | None = None, kind: str | None 
     return Check(f"a capture at {place} sees {addresses} {keys or ''}", holds)
 
 
-def never_sees(place: str, addresses: str | None = None, **keys: Any) -> Check:
+def never_sees(place: str, addresses: str | None = None, kind: str | None = None, **keys: Any) -> Check:
     """A capture there shows no such packet (none at all, without addresses)."""
 
     def holds(evidence: Evidence) -> bool:
-        return not any(addresses is None or _is(f.packet, addresses, keys) for f in evidence.at(place))
+        found = [f for f in evidence.at(place) if kind in (None, f.kind)]
+        return not any(addresses is None or _is(f.packet, addresses, keys) for f in found)
 
     return Check(f"a capture at {place} never sees {addresses or 'anything'} {keys or ''}", holds)
 

@@ -6,22 +6,39 @@ import copy
 import time
 from typing import Any
 
-from nattrace.tracer.lab.io import NEIGHBOUR_WAIT
+from lab_support import conntrack_entries, rule_counters, unique_prefix
+from nattrace.tracer.lab.build import build
+from nattrace.tracer.lab.io import Wires
+from nattrace.tracer.lab.topology import from_data
 
-from ..differential.kernel import Final, KernelRun, Observation
-from ..lab_support import conntrack_entries, rule_counters
 from ..differential.compare import entry_key, merge_fragments
+from ..differential.kernel import ARRIVALS, Final, KernelRun, Observation
 from .evidence import Command, Do, Evidence, Packet
 from .stages import STAGES
 
 
-class Bench:
-    """A stage built in namespaces."""
+class StageRun(KernelRun):
+    """The differential harness on a stage as it is: echo replies, redirects, rate limits and neighbour delays of real life."""
 
     def __init__(self, stage: str) -> None:
         data = copy.deepcopy(STAGES[stage].data)
-        self.kernel = KernelRun({"topology": data}, counters=False)
-        self.kernel.wires.neighbour_wait = NEIGHBOUR_WAIT
+        self.situation, self.with_counters, self.backends = {"topology": data}, False, {}
+        self.start: float | None = None
+        self.done: dict[int, Observation] = {}
+        self.lab = build(from_data(data, stage), unique_prefix("sc"))
+        try:
+            self.lab.listen()
+            self.wires = Wires(self.lab, arrivals=ARRIVALS)
+        except BaseException:
+            self.lab.down()
+            raise
+
+
+class Bench:
+    """A stage built in namespaces, and what was seen of it."""
+
+    def __init__(self, stage: str) -> None:
+        self.kernel = StageRun(stage)
         self.evidence = Evidence()
         self.number = 0
 

@@ -6,6 +6,7 @@ Two sources make one: a short TOML file (:func:`from_toml`, documented in docs/l
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -267,20 +268,29 @@ def from_data(data: dict[str, Any], file: str = "topology") -> Topology:
 
 
 def restore_text(commands: tuple[str, ...] | list[str]) -> str:
-    """``-t nat -A POSTROUTING …`` lines to a text for ``iptables-restore --noflush``, order kept."""
+    """``-t nat -A POSTROUTING …`` lines to a text for ``iptables-restore --noflush``, order kept.
+
+    The words are a shell's (either quote); iptables-restore knows double quotes only. A leading ``iptables`` goes.
+    """
     blocks: list[tuple[str, list[str]]] = []
     for command in commands:
-        words = command.split()
-        if words and words[0] in ("iptables", "iptables-legacy", "iptables-nft"):
+        words = shlex.split(command)
+        if words and words[0].startswith("iptables"):
             words = words[1:]
-        line = " ".join(words) if words != command.split() else command.strip()
         table = "filter"
         for flag in ("-t", "--table"):
             if flag in words[:-1]:
-                table = words[words.index(flag) + 1]
-                head, _, tail = line.partition(f"{flag} {table}")
-                line = f"{head.strip()} {tail.strip()}".strip()
+                place = words.index(flag)
+                table = words[place + 1]
+                words = words[:place] + words[place + 2 :]
         if not blocks or blocks[-1][0] != table:
             blocks.append((table, []))
-        blocks[-1][1].append(line)
+        blocks[-1][1].append(" ".join(map(_quoted, words)))
     return "".join(f"*{table}\n" + "".join(f"{line}\n" for line in lines) + "COMMIT\n" for table, lines in blocks)
+
+
+def _quoted(word: str) -> str:
+    if word and not any(c.isspace() or c in "\"'\\" for c in word):
+        return word
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
