@@ -107,7 +107,8 @@ class Run:
             self.depth -= 1
             self.hop, self.hops = hop, hops
         if note == "copy" and fate is not None:
-            self.copies.append({"outcome": fate.outcome, "host": fate.host, "interface": fate.interface})
+            at = {"host": fate.host, "interface": fate.interface, "hook": fate.hook}
+            self.copies.append({"outcome": fate.outcome, "at": at, "packet": fate.skb.header()})
         return fate, walked
 
     def note(self, text: str) -> None:

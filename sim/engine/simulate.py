@@ -135,7 +135,7 @@ def packet_of(record: dict[str, Any], inner: bool = False) -> Skb:
     length = _number(record, "len")
     smallest = minimal_length(skb) + len(skb.payload or b"")
     skb.length = smallest if length is None else length
-    if skb.proto == IPPROTO_TCP and skb.tcp_flags & TH_SYN and skb.payload is None:
+    if skb.proto == IPPROTO_TCP and skb.tcp_flags & TH_SYN and not skb.payload:
         skb.tcp_options = syn_options(skb)
     return skb
 
@@ -306,7 +306,7 @@ def result_json(answer: Answer, ident: Any = None, schema: str = SCHEMA) -> dict
         "assumptions": assumptions,
     }
     if leaf.copies:
-        result["copies"] = leaf.copies
+        result["copies"] = plain(leaf.copies, leaf.state)
     return result
 
 

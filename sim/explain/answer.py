@@ -186,7 +186,9 @@ def verdict(trial: Trial, found: list[Diagnosis]) -> str:
     if obstacle.phase == REPLY:
         return f"NO REPLY: {text}, but {_short_reply(trial)}."
     if leaf.outcome == "left":
-        lead = {"private_source_leaves": "NOT TRANSLATED", "left_at_edge": "GOES ASTRAY"}.get(obstacle.code, "NO ANSWER")
+        lead = {"private_source_leaves": "NOT TRANSLATED", "left_at_edge": "GOES ASTRAY"}.get(
+            obstacle.code, "NO ANSWER"
+        )
         return f"{lead}: {text}; {obstacle.text.split(':')[0]}."
     if obstacle.code == "no_listener":
         return f"NOBODY LISTENS: {text}, where no socket waits{_answer_sent(leaf)}."

@@ -107,9 +107,13 @@ def source_lost(world: World, leaf: Leaf) -> Obstacle | None:
     if is_multicast(family, skb.dst) or dev is None:
         return None
     host = world.hosts[host_name]
-    owner = next((h.name for h in world.hosts.values() for a in h.addresses if (a.family, a.local) == (family, skb.dst)), None)
+    owner = next(
+        (h.name for h in world.hosts.values() for a in h.addresses if (a.family, a.local) == (family, skb.dst)), None
+    )
     if owner is not None:
-        text = f"leaves the known world, although {owner} has {format_addr(family, skb.dst)}: this way does not lead there"
+        text = (
+            f"leaves the known world, although {owner} has {format_addr(family, skb.dst)}: this way does not lead there"
+        )
         return Obstacle("left_at_edge", FORWARD, host_name, text, leaf.reason.where)
     on_link = [a for a in host.addresses if a.dev == dev and a.family == family]
     if any(

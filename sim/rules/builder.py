@@ -60,6 +60,12 @@ class Scope:
             place = self._places[name] = Place(self, name)
         return place
 
+    def know_chains(self, names: Container[str]) -> None:
+        """The same names in a form that is quick to ask often."""
+        self.chains = names
+        for place in self._places.values():
+            place.calls = names
+
     def match_info(self, name: str) -> Info | None:
         """The registered match, None for one that is not modelled. Raises RuleError for a mistyped name."""
         if name not in self._matches:
@@ -95,14 +101,14 @@ class NotPlain(Exception):
 class Place:
     """Reads the rules of one built-in chain, or of all user chains of a table."""
 
-    __slots__ = ("_calls", "_checked_headers", "_headers", "_protos", "_size", "chain", "scope")
+    __slots__ = ("_checked_headers", "_headers", "_protos", "_size", "calls", "chain", "scope")
 
     def __init__(self, scope: Scope, chain: str) -> None:
         self.scope, self.chain = scope, chain
         self._protos: dict[tuple[int, bool], ForProto] = {}
         self._headers: dict[str, tuple[tuple[Match, ...], ForProto]] = {}
         self._checked_headers: dict[str, ForProto] = {}
-        self._calls: Container[str] = scope.chains or ()
+        self.calls: Container[str] = () if scope.chains is None else scope.chains
         self._size = 0
 
     def for_proto(self, proto: int, negated: bool) -> ForProto:
@@ -171,7 +177,7 @@ class Place:
             if action is None:
                 return None
             if not goto:
-                if action in self._calls:
+                if action in self.calls:
                     return action
                 if action in under.targets:
                     return None
@@ -241,7 +247,7 @@ class Place:
         words = _words(piece)
         name = words[0]
         info = None
-        if not (self.scope.chains and name in self.scope.chains):
+        if name not in self.calls:
             info = self.scope.target_info(name)
         if info is not None:
             target: Target = self.construct("-j", name, info, own_options(info.options, words), under.at)
@@ -259,7 +265,7 @@ class Place:
             raise NotPlain
         if name in HOOK_NUMBER:
             raise RuleError(f"{name} is a built-in chain: rules cannot jump to it", None, "jump to a chain made with -N")
-        if not goto and name in known.TARGETS and not (chains and name in chains):
+        if not goto and name in known.TARGETS and name not in self.calls:
             return UnmodelledTarget(name)
         if chains is None or name in chains:
             return Goto(name) if goto else Jump(name)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import socket
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge
 from typing import TYPE_CHECKING, Any
 
-from ..model.addr import AF_INET, BITS
+from ..model.addr import AF_INET, BITS, format_addr
 from .names import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -25,8 +25,12 @@ _HEAD = re.compile(
     rf""" (?:(! )?-s ({_WORD}) )?(?:(! )?-d ({_WORD}) )?(?:-i {_WORD} )?"""
     rf"""(?:-p (tcp|udp) (?:-m comment --comment (?:{_WORD}|"[^"\\]*") )?-m \5 --dport ([1-9][0-9]{{0,4}}) )?"""
 )
-_NUMBER = re.compile(r"[1-9][0-9]{0,4}")
 _SHORTEST = {6: 20, 17: 8}  # bytes of a whole transport header
+
+_LOOKUPS = 4  # by search, after which a real index pays
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+# The lines of a chain that are not plainly for one destination
+_OTHERS = rf"\n(?:\[[0-9]+:[0-9]+\] )?-A (?![^ \n]+ -d {_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}/32 )"
 
 Key = tuple[bytes, bytes, Any]
 
@@ -73,6 +77,9 @@ class ChainIndex:
         except (OSError, ValueError):
             return None
 
+    def worn(self) -> bool:
+        return False
+
     def key(self, skb: Skb) -> Key:
         """What decides which rules are candidates."""
         size = self._size
@@ -99,3 +106,53 @@ class ChainIndex:
         if start > 1:
             rows = [r[bisect_left(r, start) :] for r in rows]
         return iter(rows[0]) if len(rows) == 1 else merge(*rows)
+
+
+class TextIndex:
+    """For one look into a chain of many ``-d A/32``: the lines for A are searched in the text, nothing is filed.
+
+    Made of contiguous plain lines only; :meth:`worn` after a few look-ups.
+    """
+
+    __slots__ = ("_end", "_left", "_others", "_start", "_starts", "_text")
+
+    def __init__(self, text: str, starts: list[int], end: int, others: list[int]) -> None:
+        self._text, self._starts, self._others = text, starts, others
+        self._start, self._end = starts[0], end
+        self._left = _LOOKUPS
+
+    @classmethod
+    def of(cls, text: str, items: Sequence[Any], family: int) -> TextIndex | None:
+        """The index, or None where it would not pay or be right."""
+        if family != AF_INET or len(items) < 256 or not all(type(item) is int for item in items):
+            return None
+        starts = list(items)
+        end = text.find("\n", starts[-1]) + 1
+        if not starts[0] or not end or text.count("\n", starts[0], end) != len(starts):
+            return None
+        others: list[int] = []
+        for found in re.finditer(_OTHERS, text[starts[0] - 1 : end]):
+            others.append(bisect_left(starts, starts[0] + found.start()) + 1)
+            if len(others) > len(starts) >> 3:
+                return None
+        return cls(text, starts, end, others)
+
+    def worn(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+    def key(self, skb: Skb) -> int:
+        return skb.dst
+
+    def lookup(self, key: int, start: int) -> Iterator[int]:
+        """Numbers of the candidates from ``start`` on, ascending."""
+        text, needle = self._text, f" -d {format_addr(AF_INET, key)}/32 "
+        mine: list[int] = []
+        place = text.find(needle, self._start, self._end)
+        while place >= 0:
+            number = bisect_right(self._starts, place)
+            if not mine or mine[-1] != number:
+                mine.append(number)
+            place = text.find(needle, place + 1, self._end)
+        rows = sorted({*mine, *self._others})  # a line that only mentions the address is a candidate too many
+        return iter(rows[bisect_left(rows, start) :])

@@ -214,7 +214,7 @@ class _Reader:
             raise RuleError(f"a second {option}: a rule has one target", None, "write a rule for each target")
         scope = self.place.scope
         info = None
-        if option == "-j" and not (scope.chains and name in scope.chains):
+        if option == "-j" and name not in self.place.calls:
             info = scope.target_info(name)
         if info is None:
             found = self.place.chain_target(name, option == "-g") if " " not in name else _no_such(name)

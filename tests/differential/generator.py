@@ -21,6 +21,7 @@ from typing import Any
 from .rules import RuleWriter
 
 REMOTES = ["8.8.8.8", "9.9.9.9", "1.2.3.4", "100.64.7.7", "203.0.113.66", "172.31.0.9", "198.18.5.5"]
+SYN = 44  # bytes of a connect()'s SYN without timestamps, SACK and window scaling: records know the MSS option only
 UIDS = [0, 1000, 1001, 65534]
 SPORTS = [53, 500, 1000, 1024, 4000, 4001, 5353, 40000, 61000]
 DPORTS = [53, 80, 81, 443, 2000, 5353, 8080, 69, 21]
@@ -382,7 +383,7 @@ class Situation:
                 record.update(flags=self.pick(["SA", "A", "PA", "FA", "R", "RA", "-", "SF", "F"]), tcp_ack=self.pick([0, 5000]))
             if record["in"] is None and record["flags"] == "S":
                 record.pop("tcp_seq")
-                record["len"] = 60
+                record["len"] = SYN
                 record["tos"] &= 0xFC  # IP_TOS of a stream socket leaves the ECN bits alone
             else:
                 if "S" in record["flags"] and self.chance(0.5):
@@ -398,7 +399,7 @@ class Situation:
                 record.update(sport=self.pick(SPORTS), dport=self.pick(DPORTS))
             if record["proto"] in ("esp", "ah"):
                 record["spi"] = self.pick([1, 256, 1000])
-            record["len"] = {"udplite": 40, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 24}.get(record["proto"], 24)
+            record["len"] = {"udplite": 40, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 44}.get(record["proto"], 24)
         if record.get("proto") in ("udp", "icmp") and self.chance(0.3):
             record["df"] = True
         record.setdefault("df", record["proto"] == "tcp")
@@ -418,7 +419,7 @@ class Situation:
 STEADY = {
     "net.ipv4.icmp_ratemask": 0, "net.ipv4.icmp_msgs_per_sec": 1000000, "net.ipv4.icmp_msgs_burst": 1000000,
     "net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0, "net.ipv4.icmp_echo_ignore_all": 1,
-    "net.ipv4.fib_multipath_hash_policy": 0,
+    "net.ipv4.fib_multipath_hash_policy": 0, "net.ipv4.tcp_timestamps": 0, "net.ipv4.tcp_sack": 0, "net.ipv4.tcp_window_scaling": 0,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from nattrace.tracer.lab.io import Result, Seen, Wires, is_connect
 from nattrace.tracer.lab.packets import number_of
 from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 
-from .generator import steady
+from .generator import SYN, steady
 
 ARRIVALS = (1, 6, 17)
 GONE = "gone"  # neither delivered nor left
@@ -160,6 +160,9 @@ class KernelRun:
             name: tuple(b for key, b in (("iptables", "nft"), ("iptables-legacy", "legacy")) if host.get(key))
             for name, host in situation["topology"]["hosts"].items()
         }
+        self.own = {
+            h.name: {a.split()[0].partition("/")[0] for i in h.interfaces for a in i.addresses} for h in self.lab.topology.hosts
+        }
         self.start: float | None = None
         self.done: dict[int, Observation] = {}
 
@@ -188,10 +191,11 @@ class KernelRun:
             time.sleep(op["seconds"])
         if op["op"] in ("wait", "skip"):
             return Observation(index, None)
-        record = concrete(op, self.done)
+        record = concrete(op, self.done, self.own)
         if record is None:
             return Observation(index, None)
         record["id"] = index
+        record["payload"] = payload_of(record).hex()
         if record.get("in") is not None:
             record["ip_id"] = index + 1
             if (record.get("len") or 0) > self._mtu(record["host"], record["in"]):
@@ -226,6 +230,18 @@ class KernelRun:
 
 # -------------------------------------------------------------------------------- operations to records
 
+HEADER = {6: 20, 17: 8, 1: 8, 136: 8, 132: 32, 33: 16, 50: 8, 51: 12, 47: 4}
+
+
+def payload_of(record: dict[str, Any]) -> bytes:
+    """The bytes after the transport header: a pattern, so that rules that look inside have something to find."""
+    proto = number_of(record.get("proto", "icmp"))
+    if record.get("inner") is not None or proto == 6 and record.get("in") is None and is_connect(record):
+        return b""  # an error quotes its packet; a SYN of connect() is all options
+    head = 20 + HEADER.get(proto, 0) + (4 if proto == 6 and record.get("mss") is not None else 0)
+    return bytes(65 + i % 26 for i in range(max((record.get("len") or 0) - head, 0)))
+
+
 
 def refer(op: dict[str, Any], done: dict[int, Observation]) -> int:
     """The number of the operation that ``of`` or ``back`` means; -1 when there is none. Resolved in place, so that a
@@ -237,8 +253,9 @@ def refer(op: dict[str, Any], done: dict[int, Observation]) -> int:
     return int(op["of"])
 
 
-def concrete(op: dict[str, Any], done: dict[int, Observation]) -> dict[str, Any] | None:
-    """The record of an operation, given what earlier packets became; None when it cannot be made."""
+def concrete(op: dict[str, Any], done: dict[int, Observation], own: dict[str, set[str]]) -> dict[str, Any] | None:
+    """The record of an operation, given what earlier packets became; None when it cannot be made. ``own``: the
+    addresses of each host."""
     if op["op"] == "send":
         return dict(op["record"])
     base = done.get(refer(op, done))
@@ -250,12 +267,12 @@ def concrete(op: dict[str, Any], done: dict[int, Observation]) -> dict[str, Any]
     if final is None:
         return None
     if op["op"] == "reply":
-        return _reply(final, op)
+        return _reply(final, op, own)
     return _error(final, op)
 
 
 def _again(record: dict[str, Any], change: dict[str, Any]) -> dict[str, Any] | None:
-    out = {k: v for k, v in record.items() if k not in ("id", "ip_id", "observed")}
+    out = {k: v for k, v in record.items() if k not in ("id", "ip_id", "observed", "payload")}
     if out.get("in") is None and out.get("proto") == "tcp" and is_connect(record):
         out["tos"] = out.get("tos", 0) & 0xFC
         change = {k: v for k, v in change.items() if k != "tos"}
@@ -267,7 +284,7 @@ def _again(record: dict[str, Any], change: dict[str, Any]) -> dict[str, Any] | N
         out[key] = value
     if out.get("proto") == "tcp" and out.get("in") is None:
         if is_connect(out):
-            out["len"] = 60
+            out["len"] = SYN
             for key in ("tcp_seq", "tcp_ack", "window", "mss"):
                 out.pop(key, None)
             out["df"] = True
@@ -277,7 +294,7 @@ def _again(record: dict[str, Any], change: dict[str, Any]) -> dict[str, Any] | N
     return out
 
 
-def _reply(final: Final, op: dict[str, Any]) -> dict[str, Any] | None:
+def _reply(final: Final, op: dict[str, Any], own: dict[str, set[str]]) -> dict[str, Any] | None:
     """The natural answer to a packet, from the place where it ended."""
     packet = final.packet
     if packet.get("frag") is not None or packet["src"] == "0.0.0.0":
@@ -311,7 +328,7 @@ def _reply(final: Final, op: dict[str, Any]) -> dict[str, Any] | None:
     elif proto in (33, 132, 136):
         out["len"] = packet["len"]
     else:
-        out["len"] = 24
+        out["len"] = 24 if proto != 47 else 44
     return out
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nattrace.tracer.lab.io import is_connect
-
 from .compare import compare, conntrack_diff, counters_diff, observed_of
 from .kernel import KernelRun, Observation, Rejected
 
@@ -119,8 +117,8 @@ def ask(simulator: Any, observation: Observation) -> tuple[dict[str, Any], str]:
     that the simulator goes on in the world that is real. Returns the first answer."""
     record = {k: v for k, v in (observation.record or {}).items() if (k not in STRIP and v is not None) or k in ("in", "src")}
     record["at"] = observation.at
-    if record.get("in") is None and is_connect(record):
-        record["payload"] = ""  # a SYN of 60 bytes is all options
+    if "inner" in record:
+        del record["payload"]
     if isinstance(record.get("inner"), dict):
         record["inner"] = {k: v for k, v in record["inner"].items() if k not in STRIP and v is not None}
     before = list(simulator.worlds)

@@ -61,7 +61,7 @@ class Bench:
         first = self._step({"op": "send", "record": record})
         self.evidence.errnos.append(first.errno)
         back = None
-        if any(f.main for f in first.finals) and not self._answered(first):
+        if any(f.main for f in first.finals) and not self.stack_answered(first):
             back = self._step({"op": "reply", "of": first.index})
             back = back if back.record is not None else None
         return first, back
@@ -73,10 +73,10 @@ class Bench:
         return observation
 
     @staticmethod
-    def _answered(observation: Observation) -> bool:
+    def stack_answered(observation: Observation) -> bool:
         """Whether a stack has answered: an echo reply, a reset, an ICMP error."""
-        main = next(f for f in observation.finals if f.main)
-        return any(s.direction == "out" and s.host == main.host and s.packet["src"] == main.packet["dst"] for s in observation.seen)
+        main = next((f for f in observation.finals if f.main), None)
+        return main is not None and any(s.direction == "out" and s.host == main.host and s.packet["src"] == main.packet["dst"] for s in observation.seen)
 
     def finish(self) -> Evidence:
         for host in self.kernel.situation["topology"]["hosts"]:
@@ -84,6 +84,11 @@ class Bench:
             self.evidence.counters[host] = {(t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n}
             self.evidence.entries[host] = [entry_key(e) for e in conntrack_entries(self.kernel.lab, host)]
         return self.evidence
+
+
+def conntrack_of(bench: Bench, host: str) -> list[dict[str, Any]]:
+    """A host's table as ``conntrack -L`` prints it, parsed."""
+    return conntrack_entries(bench.kernel.lab, host)
 
 
 def captures(observation: Observation) -> list[Final]:

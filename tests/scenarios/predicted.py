@@ -9,6 +9,7 @@ from typing import Any
 from nattrace.sim.engine.play import Answer, natural_reply
 from nattrace.sim.engine.simulate import Simulator, injection_of, plain, result_json
 from nattrace.sim.explain.whatif import ConntrackFlush, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
+from nattrace.sim.model.conntrack import ConntrackTable
 from nattrace.sim.model.result import Hop, Leaf
 from nattrace.sim.model.world import World
 from nattrace.sim.snapshot.load import load_world
@@ -52,7 +53,13 @@ class Prediction:
 
     def type(self, command: Command) -> None:
         """Change the configuration; what the hosts remember stays."""
-        world = edit_of(command).apply(self.simulator.world)
+        self.evidence.story += f"\n$ {command.text}   # on {command.host}\n"
+        edit = edit_of(command)
+        if isinstance(edit, ConntrackFlush):
+            for _, state in self.simulator.worlds:
+                state.host(command.host).ct = ConntrackTable()
+            return
+        world = edit.apply(self.simulator.world)
         old = self.simulator
         self.simulator = Simulator(world)
         for _, state in old.worlds:
@@ -60,7 +67,6 @@ class Prediction:
                 state.host(name)  # made from the old configuration before it is replaced
             state.world = world
         self.simulator.worlds = old.worlds
-        self.evidence.story += f"\n$ {command.text}   # on {command.host}\n"
 
     def pass_time(self, seconds: float) -> None:
         for _, state in self.simulator.worlds:
@@ -71,13 +77,13 @@ class Prediction:
         answer = self.simulator.ask(injection_of(self.simulator.world, record), observed)
         return answer, result_json(answer)
 
-    def exchange(self, record: dict[str, Any]) -> None:
+    def exchange(self, record: dict[str, Any], observed: dict[str, Any] | None = None, answer_too: bool = True) -> dict[str, Any]:
         """One packet and its natural answer, written down."""
         record = {"at": self.simulator.state.now, **record}
-        answer, result = self.send(record)
+        answer, result = self.send(record, observed)
         self.note(answer, result)
         result["reply"] = None
-        reply = natural_reply(self.simulator.world, answer.main)
+        reply = natural_reply(self.simulator.world, answer.main) if answer_too else None
         if reply is not None:
             self.simulator.worlds = [(1.0, answer.main.state)]
             back = self.simulator.ask(reply._replace(at=self.simulator.state.now))
@@ -86,6 +92,7 @@ class Prediction:
         assert self.evidence.results is not None
         self.evidence.results.append(result)
         self.evidence.errnos.append(result["errno"])
+        return result
 
     def note(self, answer: Answer, result: dict[str, Any], title: str = "packet") -> None:
         """Captures of a walk, its errors and their ways."""

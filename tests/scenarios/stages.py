@@ -100,7 +100,7 @@ stage(
 TWO_UPLINKS: Data = {
     "hosts": {
         "nat": {
-            # a VPC delivers a packet to the interface that owns its address; arp_ignore stands in for that
+            # a VPC delivers a packet to the interface that owns its address; arp_ignore and arp_announce stand in for that
             "interfaces": {"eth0": "172.31.0.10/20", "eth1": "172.31.8.208/20"},
             "routes": [
                 "default via 172.31.0.1 dev eth0",
@@ -108,7 +108,7 @@ TWO_UPLINKS: Data = {
                 "default via 172.31.0.1 dev eth1 table 10001",
             ],
             "rules": ["from 172.31.8.208 lookup 10001 priority 32765"],
-            "sysctl": {"net.ipv4.ip_forward": 0, "net.ipv4.conf.all.arp_ignore": 1},
+            "sysctl": {"net.ipv4.ip_forward": 0, "net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2},
             "iptables": [
                 "-t nat -A POSTROUTING -s 172.31.0.0/16 -o eth0 -j MASQUERADE",
                 "-t nat -A POSTROUTING -s 172.31.0.0/16 -o eth1 -j MASQUERADE",

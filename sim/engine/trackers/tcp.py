@@ -172,6 +172,11 @@ def _unsaid_options(skb: Skb) -> int:
 
 
 def _payload_length(skb: Skb) -> int:
+    """As whoever answers the segment counts it, else a reset would acknowledge what was never sent."""
+    if skb.family == AF_INET:
+        from ..icmp import payload_length
+
+        return payload_length(skb)
     return len(skb.payload) if skb.payload is not None else _behind_header(skb) - _unsaid_options(skb)
 
 

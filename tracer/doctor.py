@@ -1,0 +1,147 @@
+"""What this machine has for nattrace: tools, packages, kernel facilities. Looks only; changes and loads nothing.
+
+A facility has three states: ``yes``, ``no``, or ``unknown`` (it could not be tested, and the reason is said).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+YES, NO, UNKNOWN = "yes", "no", "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table. ``use``: what nattrace does with it; ``get``: how to get it, where it is missing."""
+
+    name: str
+    group: str
+    state: str
+    detail: str
+    use: str
+    get: str = ""
+
+
+TOOLS = (
+    ("iptables-save", "capturing rules", "apt-get install iptables"),
+    ("iptables-legacy-save", "capturing rules of the legacy backend", "apt-get install iptables"),
+    ("ip", "capturing links, addresses, routes, rules; lab", "apt-get install iproute2"),
+    ("ss", "capturing sockets", "apt-get install iproute2"),
+    ("sysctl", "capturing kernel settings", "apt-get install procps"),
+    ("conntrack", "capturing the connection table", "apt-get install conntrack"),
+    ("ipset", "capturing sets", "apt-get install ipset"),
+    ("nft", "capturing native nftables rules", "apt-get install nftables"),
+    ("tcpdump", "looking at interfaces while confirming an answer", "apt-get install tcpdump"),
+)
+PACKAGES = (
+    ("click", "the command line", "pip install nattrace"),
+    ("pandas", "DataFrames in notebooks", "pip install 'nattrace[notebook]'"),
+    ("pyroute2", "live commands", "pip install 'nattrace[live]'"),
+    ("scapy", "building packets for tests", "pip install 'nattrace[live]'"),
+)
+MODULES = (
+    ("nf_conntrack", "connection tracking", "/proc/sys/net/netfilter/nf_conntrack_max", "NF_CONNTRACK"),
+    ("nf_tables", "iptables-nft and nftables", "", "NF_TABLES"),
+    ("ip_tables", "iptables-legacy", "/proc/net/ip_tables_names", "IP_NF_IPTABLES"),
+    ("ip_set", "ipset", "", "IP_SET"),
+    ("veth", "lab: wires between namespaces", "", "VETH"),
+    ("bridge", "lab: segments with more than two members", "/sys/module/bridge", "BRIDGE"),
+    ("br_netfilter", "iptables on bridged packets", "/proc/sys/net/bridge/bridge-nf-call-iptables", "BRIDGE_NETFILTER"),
+)
+
+
+def examine() -> list[Finding]:
+    """Everything that can be told without changing anything."""
+    found = [_python(), _system(), _root()]
+    found += [_tool(*tool) for tool in TOOLS]
+    found += [_package(*package) for package in PACKAGES]
+    if sys.platform.startswith("linux"):
+        config = _config()
+        found += [_module(*module, config) for module in MODULES]
+        found += [_namespaces()]
+    return found
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    state = YES if sys.version_info >= (3, 11) else NO
+    return Finding("Python", "base", state, version, "everything", "Python 3.11 or newer")
+
+
+def _system() -> Finding:
+    if not sys.platform.startswith("linux"):
+        return Finding(
+            "Linux",
+            "base",
+            NO,
+            sys.platform,
+            "reading this host, lab",
+            "snapshots of other hosts work here: nattrace why -S PATH",
+        )
+    return Finding("Linux", "base", YES, os.uname().release, "reading this host, lab")
+
+
+def _root() -> Finding:
+    if not hasattr(os, "geteuid"):
+        return Finding("root", "base", UNKNOWN, "no such notion here", "capturing rules and connections, lab")
+    state = YES if os.geteuid() == 0 else NO
+    return Finding(
+        "root", "base", state, f"uid {os.geteuid()}", "capturing rules and connections, lab", "sudo nattrace …"
+    )
+
+
+def _tool(name: str, use: str, get: str) -> Finding:
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return Finding(name, "tool", YES if path else NO, path or "not found", use, get)
+
+
+def _package(name: str, use: str, get: str) -> Finding:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return Finding(name, "package", YES, version(name), use, get)
+    except PackageNotFoundError:
+        return Finding(name, "package", NO, "not installed", use, get)
+
+
+def _config() -> dict[str, str] | None:
+    """The kernel's own build configuration (CONFIG_X → y or m); None where it is kept nowhere."""
+    import gzip
+
+    release = os.uname().release
+    for path in (Path("/proc/config.gz"), Path(f"/boot/config-{release}"), Path(f"/lib/modules/{release}/config")):
+        try:
+            text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
+        except (OSError, ValueError, EOFError):
+            continue
+        return dict(line.split("=", 1) for line in text.splitlines() if line.startswith("CONFIG_") and "=" in line)
+    return None
+
+
+def _module(name: str, use: str, mark: str, option: str, config: dict[str, str] | None) -> Finding:
+    if Path("/sys/module", name).exists() or (mark and Path(mark).exists()):
+        return Finding(name, "kernel", YES, "loaded or built in", use)
+    if config is not None:
+        value = config.get(f"CONFIG_{option}", "n")
+        if value == "y":
+            return Finding(name, "kernel", YES, "built in", use)
+        if value == "m":
+            return Finding(name, "kernel", YES, "a module, not loaded now", use, f"modprobe {name}")
+        return Finding(name, "kernel", NO, f"CONFIG_{option} is not set", use, f"a kernel with CONFIG_{option}")
+    return Finding(name, "kernel", UNKNOWN, "not loaded, and the kernel's configuration is nowhere to read", use, f"modprobe {name}")
+
+
+def _namespaces() -> Finding:
+    state = YES if Path("/proc/self/ns/net").exists() else NO
+    return Finding(
+        "network namespaces", "kernel", state, "/proc/self/ns/net", "lab, --netns", "a kernel with CONFIG_NET_NS"
+    )
+
+
+def to_json(findings: list[Finding]) -> dict[str, object]:
+    """The document of ``nattrace doctor --json``."""
+    return {"schema": "nattrace/doctor/1", "findings": [asdict(f) for f in findings]}
