@@ -101,10 +101,20 @@ class Snapshot:
     def rules(self) -> Any:
         """All iptables rules as a DataFrame."""
         rows = [
-            {"host": host.name, "backend": table.backend, "table": table.name, "chain": rule.rule_id.chain, "rule": rule.rule_id.index,
-             "text": rule.text, "packets": rule.counters[0] if rule.counters else None, "where": str(rule.where or "")}
-            for host in self._world.hosts.values() for table in host.tables for rule in table.all_rules()
-        ]  # fmt: skip
+            {
+                "host": host.name,
+                "backend": table.backend,
+                "table": table.name,
+                "chain": rule.rule_id.chain,
+                "rule": rule.rule_id.index,
+                "text": rule.text,
+                "packets": rule.counters[0] if rule.counters else None,
+                "where": str(rule.where or ""),
+            }
+            for host in self._world.hosts.values()
+            for table in host.tables
+            for rule in table.all_rules()
+        ]
         return _frame(rows, ("host", "backend", "table", "chain", "rule", "text", "packets", "where"))
 
     @property
@@ -122,8 +132,17 @@ class Snapshot:
                         else f"dev {n.dev}"
                         for n in r.nexthops
                     ]
-                    rows.append({"host": host.name, "family": 4 if family == 2 else 6, "table": table, "prefix": str(r.prefix),
-                                 "type": r.type, "nexthops": "; ".join(legs), "metric": r.metric})  # fmt: skip
+                    rows.append(
+                        {
+                            "host": host.name,
+                            "family": 4 if family == 2 else 6,
+                            "table": table,
+                            "prefix": str(r.prefix),
+                            "type": r.type,
+                            "nexthops": "; ".join(legs),
+                            "metric": r.metric,
+                        }
+                    )
         return _frame(rows, ("host", "family", "table", "prefix", "type", "nexthops", "metric"))
 
     @property
@@ -132,10 +151,18 @@ class Snapshot:
         from .engine.conntrack import entry_text
 
         rows = [
-            {"host": host.name, "entry": entry_text(c), "zone": c.zones[0], "status": " ".join(c.status_names()), "mark": c.mark,
-             "timeout": c.timeout_at, "where": str(c.where or "")}
-            for host in self._world.hosts.values() for c in host.conns
-        ]  # fmt: skip
+            {
+                "host": host.name,
+                "entry": entry_text(c),
+                "zone": c.zones[0],
+                "status": " ".join(c.status_names()),
+                "mark": c.mark,
+                "timeout": c.timeout_at,
+                "where": str(c.where or ""),
+            }
+            for host in self._world.hosts.values()
+            for c in host.conns
+        ]
         return _frame(rows, ("host", "entry", "zone", "status", "mark", "timeout", "where"))
 
 
@@ -201,6 +228,23 @@ class Result:
                     rows.append(
                         {"phase": phase, "hop": number, "host": hop["host"], "in": hop["in"], "out": hop["out"], **step}
                     )
-        columns = ("phase", "hop", "host", "in", "out", "hook", "stage", "table", "chain", "rule", "text", "where", "matched", "verdict",
-                   "changes", "conntrack", "note")  # fmt: skip
+        columns = (
+            "phase",
+            "hop",
+            "host",
+            "in",
+            "out",
+            "hook",
+            "stage",
+            "table",
+            "chain",
+            "rule",
+            "text",
+            "where",
+            "matched",
+            "verdict",
+            "changes",
+            "conntrack",
+            "note",
+        )
         return _frame(rows, columns)

@@ -132,7 +132,14 @@ def _module(name: str, use: str, mark: str, option: str, config: dict[str, str] 
         if value == "m":
             return Finding(name, "kernel", YES, "a module, not loaded now", use, f"modprobe {name}")
         return Finding(name, "kernel", NO, f"CONFIG_{option} is not set", use, f"a kernel with CONFIG_{option}")
-    return Finding(name, "kernel", UNKNOWN, "not loaded, and the kernel's configuration is nowhere to read", use, f"modprobe {name}")
+    return Finding(
+        name,
+        "kernel",
+        UNKNOWN,
+        "not loaded, and the kernel's configuration is nowhere to read",
+        use,
+        f"modprobe {name}",
+    )
 
 
 def _namespaces() -> Finding:

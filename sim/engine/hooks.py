@@ -59,7 +59,7 @@ class HookLists:
     __slots__ = ("entries", "nat_chains", "tracking", "twins")
 
     def __init__(self, host: Host, family: int) -> None:
-        self.tracking = conntrack.active(host)
+        self.tracking = conntrack.active(host, family)
         self.nat_chains: dict[int, list[BaseHook]] = {}
         tables = [t for t in host.tables if t.family == family]
         natted = self.tracking and any(t.name == "nat" for t in tables)

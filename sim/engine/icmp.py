@@ -11,8 +11,16 @@ from typing import Any, NamedTuple
 from ..model.addr import AF_INET, format_addr
 from ..model.packet import (
     ICMP_ERRORS,
+    IPPROTO_AH,
+    IPPROTO_DCCP,
+    IPPROTO_ESP,
+    IPPROTO_GRE,
     IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_SCTP,
     IPPROTO_TCP,
+    IPPROTO_UDP,
+    IPPROTO_UDPLITE,
     PACKET_HOST,
     TH_ACK,
     TH_FIN,
@@ -95,6 +103,20 @@ def icmp_send(ctx: Ctx, skb: Skb, icmp_type: int, code: int, info: int = 0) -> N
     out.length = min(20 + 8 + skb.length, ICMP_QUOTE)
     out.sk = Sk(has_file=False)
     _send(ctx, skb, out, "icmp", attach=True)
+
+
+# nf_reject_verify_csum(): checksums that do not cover the whole payload, or are optional, are not looked at
+UNVERIFIED = frozenset((IPPROTO_AH, IPPROTO_ESP, IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_GRE))
+VERIFIED = frozenset((IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6))  # taken to be right
+
+
+def checksum_holds(skb: Skb) -> bool:
+    """nf_ip_checksum() before REJECT answers: a protocol it does not know is summed up like ICMP, over all bytes."""
+    if skb.proto in UNVERIFIED or skb.proto in VERIFIED:
+        return True
+    from .wire import checksum, header_length, to_bytes
+
+    return checksum(to_bytes(skb)[header_length(skb) :]) == 0
 
 
 def _may_answer(skb: Skb) -> bool:
@@ -218,12 +240,15 @@ def reset_of(skb: Skb) -> Skb:
 
 
 def payload_length(skb: Skb) -> int:
-    """Bytes after the TCP header."""
+    """Bytes after the TCP header; a SYN carries none, what is left of it is options that nobody named."""
+    if skb.payload:
+        return len(skb.payload)
     if skb.tcp_options is not None:
         options = (len(skb.tcp_options) + 3) // 4 * 4
     else:
         options = 4 if skb.mss is not None else 0
-    return max(0, skb.length - 20 - len(skb.ip_options) - 20 - options)
+    left = max(0, skb.length - 20 - len(skb.ip_options) - 20 - options)
+    return 0 if skb.tcp_flags & TH_SYN and skb.tcp_options is None and left + options <= 40 else left
 
 
 def no_listener(ctx: Ctx, skb: Skb, kind: str) -> None:

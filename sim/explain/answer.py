@@ -214,14 +214,26 @@ def _forward_words(trial: Trial, leaf: Leaf) -> str:
     return f"{where}: {leaf.reason.text}{_answer_sent(leaf)}"
 
 
+_ICMP_NAME = {
+    (3, 0): "net unreachable",
+    (3, 1): "host unreachable",
+    (3, 2): "protocol unreachable",
+    (3, 3): "port unreachable",
+    (3, 4): "fragmentation needed",
+    (3, 9): "net prohibited",
+    (3, 10): "host prohibited",
+    (3, 13): "administratively prohibited",
+    (11, 0): "time exceeded",
+}
+
+
 def _answer_sent(leaf: Leaf) -> str:
     """What the sender is told."""
     for response in leaf.responses:
         if response.kind == "tcp_reset":
             return f"; {response.sender} answers with a TCP reset"
         if response.type != 5:
-            name = {(3, 0): "net unreachable", (3, 1): "host unreachable", (3, 3): "port unreachable", (3, 4): "fragmentation needed",
-                    (3, 13): "administratively prohibited", (11, 0): "time exceeded"}.get((response.type or 0, response.code or 0))  # fmt: skip
+            name = _ICMP_NAME.get((response.type or 0, response.code or 0))
             return f"; {response.sender} sends ICMP {name or f'{response.type}/{response.code}'}"
     return ""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..model.result import Hop, Leaf, Step
+from ..model.rule import Miss, Rule
 from ..model.where import Where
 from .fixes import WORKS, Fix
 from .passes import NAT_TARGETS, Pass, passes_of
@@ -100,6 +101,7 @@ def _untranslated(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         found.append(_decided_earlier(trial, passes, last))
     if not last.skipped:
         found += _near_misses(last.hop, last.index, "POSTROUTING")
+        found += [_unfit(rule, miss) for rule, miss in last.unfit[:3]]
         if last.hop.conntrack is None and _tracked_host(last.hop):
             text = f"conntrack has no entry for this packet on {last.hop.host} ({_state(last.hop)}), so the nat table is skipped"
             code = "conntrack_invalid" if "INVALID" in _state(last.hop) else "chain_not_consulted"
@@ -115,8 +117,14 @@ def _state(hop: Hop) -> str:
     return next((s.conntrack or "" for s in hop.steps if s.stage == "conntrack"), "untracked")
 
 
-def _rule_name(last: Pass) -> str:
-    rule = last.skipped[0]
+def _unfit(rule: Rule, miss: Miss) -> Diagnosis:
+    text = (
+        f"{_rule_name(rule)} was not consulted (the connection was decided before) and would not match anyway: {miss}"
+    )
+    return Diagnosis("criterion_failed", text, _where(rule.where))
+
+
+def _rule_name(rule: Rule) -> str:
     target = rule.target.name if rule.target else ""
     return f"nat {rule.rule_id.chain} {rule.rule_id.index} ({target}{', ' + str(rule.where) if rule.where else ''})"
 
@@ -136,9 +144,10 @@ def _decided_earlier(trial: Trial, passes: list[Pass], last: Pass) -> Diagnosis:
     skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
     zone = f"zone {last.zone}" if last.zone else "zone"
     text = (
-        f"{_rule_name(last)} was never consulted for this packet. The flow crosses {last.hop.host} "
+        f"{_rule_name(last.skipped[0])} was never consulted for this packet. The flow crosses {last.hop.host} "
         f"{'twice' if last.number == 2 else f'{last.number} times'} in the same conntrack {zone}. Source NAT was decided on pass "
-        f"{first.number} ({{decided}}: no rule matched → none) and fixed when the entry was confirmed ({{confirmed}}); on pass {last.number} "
+        f"{first.number} ({{decided}}: no rule matched → none) and fixed when the entry was confirmed ({{confirmed}}); "
+        f"on pass {last.number} "
         "conntrack finds that entry, so the nat table is skipped, although --ctstate still says NEW."
     )
     here = Mark("", DECIDED_HERE, "no rule matched → source NAT: none")
@@ -163,7 +172,8 @@ def _stale(trial: Trial, last: Pass, fixes: list[Fix]) -> Diagnosis:
     cured = any(f.result == WORKS and any(isinstance(e, ConntrackDelete) for e in f.edits) for f in fixes)
     code = "stale_entry" if cured else "existing_entry"
     text = (
-        f"{_rule_name(last)} was not consulted: the connection is in the conntrack table already ({last.conn_where}), made before this rule "
+        f"{_rule_name(last.skipped[0])} was not consulted: the connection is in the conntrack table already "
+        f"({last.conn_where}), made before this rule "
         "could decide, and only the first packet of a connection consults the nat table."
     )
     skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
@@ -234,7 +244,8 @@ def _shadowed(stop: Step, index: int, fixes: list[Fix]) -> Diagnosis | None:
                 and step.rule >= stop.rule
             )
             if later and step.matched and step.verdict == "ACCEPT":
-                text = f"{stop.chain} {stop.rule} stands before {step.chain} {(step.rule or 0) + 1} ({step.text}), which would accept the packet"
+                later_rule = f"{step.chain} {(step.rule or 0) + 1} ({step.text})"
+                text = f"{stop.chain} {stop.rule} stands before {later_rule}, which would accept the packet"
                 return Diagnosis("rule_shadowed", text, _where(stop.where, step.where))
     return None
 
@@ -289,6 +300,7 @@ def _listener(trial: Trial) -> list[Diagnosis]:
         if same and socket.local is not None and socket.local != skb.dst:
             from ..model.addr import format_addr
 
-            text = f"{socket.process or 'a socket'} listens on {format_addr(socket.family, socket.local)}:{socket.lport} only, not on {format_addr(skb.family, skb.dst)}"
+            mine, asked = format_addr(socket.family, socket.local), format_addr(skb.family, skb.dst)
+            text = f"{socket.process or 'a socket'} listens on {mine}:{socket.lport} only, not on {asked}"
             return [Diagnosis("listener_bound_elsewhere", text, _where(socket.where))]
     return []

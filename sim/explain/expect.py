@@ -1,6 +1,7 @@
 """``--expect``: whether what the asker expected happened, and if not, why not.
 
-Forms: ``delivered``, ``dropped`` … (any outcome), ``rule TABLE:CHAIN:N``, ``snat A[:P]``, ``dnat A[:P]``, ``out IFACE``, ``reply``.
+Forms: ``delivered``, ``dropped`` … (any outcome), ``rule TABLE:CHAIN:N``, ``snat A[:P]``, ``dnat A[:P]``, ``out IFACE``,
+``reply``.
 """
 
 from __future__ import annotations

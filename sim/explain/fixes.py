@@ -75,9 +75,9 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
     found.sort(key=_rank)
     offered = found[:OFFERED]
     if offered and sample:
-        base = [(q, outcome(trial.world, q)) for q in flows(trial.world, trial.question, sample)]
+        base = [outcome(trial.world, q) for q in flows(trial.world, trial.question, sample)]
         for fix in offered[:2]:
-            fix.side_effects, fix.also_cured = side_effects(base, fix.trial.world)
+            fix.side_effects, fix.also_cured = side_effects(base, fix.trial.world, fix.edits, trial.world)
             fix.flows_sampled = len(base)
     failing.sort(key=lambda f: (f.result != FORWARD_ONLY, len(f.edits)))
     return offered + failing[:FAILING]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..model.result import Hop, Leaf, Step
-from ..model.rule import HOOK_NUMBER, Rule
+from ..model.rule import HOOK_NUMBER, Miss, Rule
 from ..model.where import Where
 from ..model.world import World
 
@@ -21,8 +21,9 @@ MOST_RULES = 512  # of a chain are looked at for "it would have matched"
 class Pass:
     """One traversal of a host. ``number`` counts from 1 per host. ``decided_before``: its entry existed already.
 
-    ``skipped``: rules of nat POSTROUTING that would match here but were not consulted; ``undecided_at``: the
-    earlier pass on which source NAT was decided; ``conn_where``: the entry came with the snapshot.
+    ``skipped``: rules of nat POSTROUTING that would match here but were not consulted; ``unfit``: those that would
+    not match even then, and why; ``decided_at``: index of the earlier pass on which source NAT was decided;
+    ``conn_where``: the entry came with the snapshot.
     """
 
     hop: Hop
@@ -32,6 +33,7 @@ class Pass:
     decided_before: bool = False
     decided_at: int | None = None
     skipped: tuple[Rule, ...] = ()
+    unfit: tuple[tuple[Rule, Miss], ...] = ()
     conn_where: Where | None = None
 
     @property
@@ -55,7 +57,9 @@ def passes_of(world: World, leaf: Leaf) -> list[Pass]:
         one.decided_before = bool(earlier) or one.conn_where is not None
         one.decided_at = earlier[0].index if earlier else None
         if one.decided_before and not_consulted(hop, "POSTROUTING") is not None:
-            one.skipped = would_match(world, leaf, hop, "POSTROUTING")
+            judged = tried_rules(world, leaf, hop, "POSTROUTING")
+            one.skipped = tuple(rule for rule, miss in judged if miss is None)
+            one.unfit = tuple((rule, miss) for rule, miss in judged if miss is not None)
     return found
 
 
@@ -73,8 +77,8 @@ def not_consulted(hop: Hop, chain: str) -> Step | None:
     return None
 
 
-def would_match(world: World, leaf: Leaf, hop: Hop, chain_name: str) -> tuple[Rule, ...]:
-    """Translating rules of a nat chain that would match the packet as it left the hop."""
+def tried_rules(world: World, leaf: Leaf, hop: Hop, chain_name: str) -> list[tuple[Rule, Miss | None]]:
+    """Translating rules of a nat chain with why each would not match the packet as it left the hop (None: it would)."""
     from ..engine.chain import why_not
     from ..engine.run import Ctx, Run
     from ..engine.simulate import packet_of
@@ -93,10 +97,6 @@ def would_match(world: World, leaf: Leaf, hop: Hop, chain_name: str) -> tuple[Ru
         chain = table.chains.get(chain_name) if table.name == "nat" and table.family == skb.family else None
         for position in range(1, min(len(chain), MOST_RULES) + 1) if chain is not None else ():
             rule = chain.rule(position)  # type: ignore[union-attr]
-            if (
-                rule.target is not None
-                and rule.target.name in NAT_TARGETS[chain_name]
-                and why_not(rule, skb, ctx) is None
-            ):
-                found.append(rule)
-    return tuple(found)
+            if rule.target is not None and rule.target.name in NAT_TARGETS[chain_name]:
+                found.append((rule, why_not(rule, skb, ctx)))
+    return found

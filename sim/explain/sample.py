@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..engine.conntrack import active
 from ..engine.play import play
 from ..errors import NattraceError
 from ..flow import Question
@@ -18,6 +19,7 @@ from ..model.addr import AF_INET, format_addr, parse_prefix
 from ..model.rule import Rule
 from ..model.world import Host, World
 from .trial import source_lost
+from .whatif import Edit, RuleEdit
 
 OUTSIDE, OUTSIDER = "198.51.100.80", "203.0.113.9"  # RFC 5737: nobody's
 MOST_RULES = 200  # of a table are read for addresses and ports
@@ -105,13 +107,21 @@ def _rules(world: World) -> Iterator[Rule]:
             yield from islice(table.all_rules(), MOST_RULES)
 
 
-def outcome(world: World, question: Question) -> Seen | None:
-    """What an observer sees of a flow's first packet; None when it cannot be asked of this world."""
+class Sampled(NamedTuple):
+    """A flow, what an observer sees of it (None: it cannot be asked), and the (host, interface) it comes in by."""
+
+    question: Question
+    seen: Seen | None
+    visits: frozenset[tuple[str, str | None]] = frozenset()
+
+
+def outcome(world: World, question: Question) -> Sampled:
+    """Play a flow's first packet."""
     try:
         state, injection = question.start(world)
         answer = play(world, state, injection, max_leaves=8)
     except NattraceError:
-        return None
+        return Sampled(question, None)
     seen = []
     for group in answer.groups():
         leaf = group[0]
@@ -121,14 +131,39 @@ def outcome(world: World, question: Question) -> Seen | None:
             leaf.outcome == "left" and source_lost(world, leaf) is not None
         )
         seen.append((leaf.outcome, leaf.at.get("host"), leaf.at.get("interface"), *ends, lost))
-    return tuple(seen)
+    visits = frozenset((hop.host, hop.in_dev) for leaf in answer.leaves for hop in leaf.hops)
+    return Sampled(question, tuple(seen), visits)
 
 
-def side_effects(before: list[tuple[Question, Seen | None]], world: World) -> tuple[list[str], int]:
+def _untouched(flow: Sampled, edits: tuple[Edit, ...], tracking: dict[str, bool]) -> bool:
+    """Whether the changes lie off a flow's way for certain: another host, or a rule for another input interface."""
+    for edit in edits:
+        here = {dev for host, dev in flow.visits if host == edit.host}
+        if not here or (isinstance(edit, RuleEdit) and tracking.get(edit.host) and _other_input(edit.text, here)):
+            continue
+        return False
+    return flow.seen is not None
+
+
+def _other_input(text: str, devices: set[str | None]) -> bool:
+    words = text.split()
+    if "-i" not in words or ("-A" not in words and "-I" not in words):
+        return False
+    place = words.index("-i")
+    return words[place - 1] != "!" and "+" not in words[place + 1] and words[place + 1] not in devices
+
+
+def side_effects(
+    before: list[Sampled], world: World, edits: tuple[Edit, ...], old_world: World
+) -> tuple[list[str], int]:
     """Flows of a sample that fare differently in ``world``, in words; those that it cures are only counted."""
     changed, cured = [], 0
-    for question, old in before:
-        new = outcome(world, question)
+    tracking = {edit.host: active(old_world.hosts[edit.host]) for edit in edits}
+    for flow in before:
+        question, old = flow.question, flow.seen
+        if _untouched(flow, edits, tracking):
+            continue
+        new = outcome(world, question).seen
         if new == old:
             continue
         was_lost = bool(old) and all(one[-1] for one in old or ())

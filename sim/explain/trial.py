@@ -182,7 +182,7 @@ def _judge_reply(trial: Trial) -> Obstacle | None:
         return None
     if back.outcome not in ("delivered", "left"):
         return Obstacle(back.reason.code, REPLY, host, back.reason.text, back.reason.where)
-    _, skb, _, dev = back.arrival
+    skb = back.arrival[1]
     source = _source_of(trial)
     home = (skb.dst, skb.dport if skb.has_ports else 0) == source
     place = _came_home(trial, back, home)

@@ -200,7 +200,8 @@ class ConntrackDelete:
         from ..model.packet import PROTO_NAME, WITH_PORTS
 
         o = self.orig
-        words = f"conntrack -D -p {PROTO_NAME.get(o.proto, o.proto)} -s {format_addr(o.family, o.src)} -d {format_addr(o.family, o.dst)}"
+        src, dst = format_addr(o.family, o.src), format_addr(o.family, o.dst)
+        words = f"conntrack -D -p {PROTO_NAME.get(o.proto, o.proto)} -s {src} -d {dst}"
         if o.proto in WITH_PORTS:
             words += f" --sport {o.sport} --dport {o.dport}"
         elif o.proto == 1:
@@ -243,7 +244,8 @@ def _without(host: Host, kind: str, name: str) -> Host:
         "conntrack": {"conns": ()}, "expect": {"expectations": ()}, "sysctl": {"sysctl": {}}, "sockets": {"sockets": None},
         "ipset": {"sets": {}}, "neigh": {"neighbours": tuple(n for n in host.neighbours if n.proxy)},
         "neigh_proxy": {"neighbours": tuple(n for n in host.neighbours if not n.proxy)}, "addr": {"addresses": ()},
-        "link": {"links": {}}, "passwd": {"users": {}}, "group": {"groups": {}}, "hosts": {"names": {}}, "nexthop": {"nexthops": {}},
+        "link": {"links": {}}, "passwd": {"users": {}}, "group": {"groups": {}}, "hosts": {"names": {}}, 
+        "nexthop": {"nexthops": {}},
         "route": {"routes": {k: v for k, v in host.routes.items() if k[0] != AF_INET}},
         "route6": {"routes": {k: v for k, v in host.routes.items() if k[0] != AF_INET6}},
         "rule": {"rules": {k: v for k, v in host.rules.items() if k != AF_INET}},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError
-from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, parse_addr, parse_prefix
+from ..model.addr import AF_INET, AF_INET6, Prefix, parse_addr, parse_prefix
 from ..model.packet import PROTO_NUMBER
 from ..model.route import SCOPE_NUMBER, FibRule, Nexthop, Route
 from ..model.where import Where
@@ -80,7 +80,7 @@ def parse_route(host: Host, text: str) -> Route:
     options = _pairs(words[1:], text, ("onlink",), known)
     via = _addr(options["via"], text) if "via" in options else None
     prefix = _prefix(words[0], text, via[0] if via else None)
-    family, bits = prefix.family, BITS[prefix.family]
+    family = prefix.family
     dev = options.get("dev")
     if dev is not None and host.links and dev not in host.links:
         raise InputError(
@@ -96,7 +96,7 @@ def parse_route(host: Host, text: str) -> Route:
     scope = SCOPE_NUMBER.get(str(options.get("scope")), 0 if via or kind != "unicast" else 253)
     hops = (Nexthop(dev, via[1] if via else None, via[0] if via else family, onlink="onlink" in options),)
     return Route(
-        prefix if prefix.plen <= bits else prefix,
+        prefix,
         _table(options.get("table", "main"), text),
         kind,
         hops if kind in ("unicast", "local", "broadcast", "multicast") else (),

@@ -119,10 +119,17 @@ class Rule:
 class Chain(Protocol):
     """A list of rules, possibly parsed only when reached and indexed by what decides."""
 
-    name: str
-    policy: str | None  # ACCEPT or DROP of a base chain; None for a user chain
-    where: Where | None
-    policy_counters: tuple[int, int] | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def policy(self) -> str | None:
+        """ACCEPT or DROP of a base chain; None for a user chain."""
+        ...
+
+    @property
+    def where(self) -> Where | None: ...
+    @property
+    def policy_counters(self) -> tuple[int, int] | None: ...
 
     def __len__(self) -> int: ...
 
@@ -158,11 +165,14 @@ class ListChain:
 class Table(Protocol):
     """A table of one backend and family."""
 
-    backend: str
-    family: int
-    name: str
-    file: str
-
+    @property
+    def backend(self) -> str: ...
+    @property
+    def family(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def file(self) -> str: ...
     @property
     def chains(self) -> Mapping[str, Chain]: ...
 

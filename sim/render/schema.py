@@ -28,64 +28,114 @@ def _array(items: Schema) -> Schema:
 
 TEXT, BOOL, COUNT = {"type": "string"}, {"type": "boolean"}, {"type": "integer", "minimum": 0}
 DRAWN = _object(
-    {"ranges": _array({"type": "array", "items": COUNT, "minItems": 2, "maxItems": 2}), "except": _array(COUNT)}, extra=False
-)  # fmt: skip
+    {"ranges": _array({"type": "array", "items": COUNT, "minItems": 2, "maxItems": 2}), "except": _array(COUNT)},
+    extra=False,
+)
 PORT = {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 65535}, DRAWN, {"type": "null"}]}
 PACKET = _object(
     {
-        "proto": _maybe("string"), "src": _maybe("string"), "dst": _maybe("string"), "sport": PORT, "dport": PORT, "icmp_id": PORT,
-        "type": _maybe("integer"), "code": _maybe("integer"), "seq": _maybe("integer"), "flags": _maybe("string"),
-        "tcp_seq": _maybe("integer"), "tcp_ack": _maybe("integer"), "window": _maybe("integer"), "mss": _maybe("integer"),
-        "ttl": _maybe("integer"), "tos": _maybe("integer"), "len": _maybe("integer"), "mark": _maybe("integer"),
-        "df": _maybe("boolean"), "spi": _maybe("integer"), "mtu": _maybe("integer"), "gateway": _maybe("string"),
+        "proto": _maybe("string"),
+        "src": _maybe("string"),
+        "dst": _maybe("string"),
+        "sport": PORT,
+        "dport": PORT,
+        "icmp_id": PORT,
+        "type": _maybe("integer"),
+        "code": _maybe("integer"),
+        "seq": _maybe("integer"),
+        "flags": _maybe("string"),
+        "tcp_seq": _maybe("integer"),
+        "tcp_ack": _maybe("integer"),
+        "window": _maybe("integer"),
+        "mss": _maybe("integer"),
+        "ttl": _maybe("integer"),
+        "tos": _maybe("integer"),
+        "len": _maybe("integer"),
+        "mark": _maybe("integer"),
+        "df": _maybe("boolean"),
+        "spi": _maybe("integer"),
+        "mtu": _maybe("integer"),
+        "gateway": _maybe("string"),
         "inner": {"anyOf": [{"$ref": "#/$defs/packet"}, {"type": "null"}]},
     },
     ["proto", "src", "dst"],
-)  # fmt: skip
+)
 TUPLE = _object(
     {"proto": TEXT, "src": TEXT, "dst": TEXT, "sport": PORT, "dport": PORT, "icmp_id": PORT}, ["proto", "src", "dst"]
 )
 CONNTRACK = _object(
     {"state": _maybe("string"), "zone": COUNT, "orig": TUPLE, "reply": TUPLE, "status": _array(TEXT)},
-)  # fmt: skip
+)
 REASON = _object({"code": TEXT, "text": TEXT, "where": _maybe("string")})
 AT = _object({"host": _maybe("string"), "interface": _maybe("string"), "hook": _maybe("string")})
 STEP = _object(
     {
-        "hook": _maybe("string"), "stage": TEXT, "table": _maybe("string"), "family": _maybe("string"), "chain": _maybe("string"),
-        "rule": _maybe("integer"), "handle": _maybe("integer"), "text": _maybe("string"), "where": _maybe("string"),
-        "matched": _maybe("boolean"), "verdict": _maybe("string"),
+        "hook": _maybe("string"),
+        "stage": TEXT,
+        "table": _maybe("string"),
+        "family": _maybe("string"),
+        "chain": _maybe("string"),
+        "rule": _maybe("integer"),
+        "handle": _maybe("integer"),
+        "text": _maybe("string"),
+        "where": _maybe("string"),
+        "matched": _maybe("boolean"),
+        "verdict": _maybe("string"),
         "changes": {"type": "object", "additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2}},
-        "conntrack": _maybe("string"), "note": _maybe("string"),
+        "conntrack": _maybe("string"),
+        "note": _maybe("string"),
     }
-)  # fmt: skip
+)
 HOP = _object(
     {
-        "host": TEXT, "in": _maybe("string"), "out": _maybe("string"), "before": {"$ref": "#/$defs/packet"},
+        "host": TEXT,
+        "in": _maybe("string"),
+        "out": _maybe("string"),
+        "before": {"$ref": "#/$defs/packet"},
         "after": {"anyOf": [{"$ref": "#/$defs/packet"}, {"type": "object", "maxProperties": 0}]},
-        "conntrack": {"anyOf": [CONNTRACK, {"type": "null"}]}, "steps": _array(STEP),
+        "conntrack": {"anyOf": [CONNTRACK, {"type": "null"}]},
+        "steps": _array(STEP),
     }
-)  # fmt: skip
+)
 RESPONSE = _object(
-    {"kind": {"enum": ["icmp", "tcp_reset"]}, "type": _maybe("integer"), "code": _maybe("integer"), "from": TEXT, "to": TEXT,
-     "outcome": TEXT, "packet": {"type": "object"}}, ["kind", "type", "code", "from", "to", "outcome"]
-)  # fmt: skip
+    {
+        "kind": {"enum": ["icmp", "tcp_reset"]},
+        "type": _maybe("integer"),
+        "code": _maybe("integer"),
+        "from": TEXT,
+        "to": TEXT,
+        "outcome": TEXT,
+        "packet": {"type": "object"},
+    },
+    ["kind", "type", "code", "from", "to", "outcome"],
+)
 OUTCOME = {"enum": [*OUTCOMES, None]}
 POSSIBLE = _object(
-    {"probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1.000001}, "outcome": {"enum": OUTCOMES}, "at": AT,
-     "packet": {"$ref": "#/$defs/packet"}}
-)  # fmt: skip
+    {
+        "probability": {"type": ["number", "null"], "minimum": 0, "maximum": 1.000001},
+        "outcome": {"enum": OUTCOMES},
+        "at": AT,
+        "packet": {"$ref": "#/$defs/packet"},
+    }
+)
 
 
 def _result(schema_id: str) -> Schema:
     return _object(
         {
-            "schema": {"const": schema_id}, "outcome": OUTCOME, "certainty": {"enum": ["exact", "one_of", "unknown"]},
-            "at": {"anyOf": [AT, {"type": "null"}]}, "packet": {"anyOf": [{"$ref": "#/$defs/packet"}, {"type": "null"}]},
-            "errno": _maybe("integer"), "reason": REASON, "hops": _array(HOP), "responses": _array(RESPONSE),
-            "outcomes": _array(POSSIBLE), "assumptions": _array(TEXT),
+            "schema": {"const": schema_id},
+            "outcome": OUTCOME,
+            "certainty": {"enum": ["exact", "one_of", "unknown"]},
+            "at": {"anyOf": [AT, {"type": "null"}]},
+            "packet": {"anyOf": [{"$ref": "#/$defs/packet"}, {"type": "null"}]},
+            "errno": _maybe("integer"),
+            "reason": REASON,
+            "hops": _array(HOP),
+            "responses": _array(RESPONSE),
+            "outcomes": _array(POSSIBLE),
+            "assumptions": _array(TEXT),
         }
-    )  # fmt: skip
+    )
 
 
 def _with_defs(schema: Schema, name: str) -> Schema:
@@ -97,21 +147,49 @@ def why() -> Schema:
     schema = _result("nattrace/why/1")
     fix = _object(
         {
-            "host": _maybe("string"), "commands": _array(TEXT), "result": {"enum": ["works", "forward_only", "fails"]}, "text": TEXT,
-            "forward": OUTCOME, "reply": OUTCOME, "side_effects": _array(TEXT), "flows_sampled": COUNT,
-            "steps": _array(_object({"host": TEXT, "command": TEXT})), "also_cured": COUNT,
+            "host": _maybe("string"),
+            "commands": _array(TEXT),
+            "result": {"enum": ["works", "forward_only", "fails"]},
+            "text": TEXT,
+            "forward": OUTCOME,
+            "reply": OUTCOME,
+            "side_effects": _array(TEXT),
+            "flows_sampled": COUNT,
+            "steps": _array(_object({"host": TEXT, "command": TEXT})),
+            "also_cured": COUNT,
         }
-    )  # fmt: skip
+    )
     more = {
         "verdict": TEXT,
-        "question": _object({"text": TEXT, "flow": TEXT, "host": TEXT, "in": _maybe("string"), "proto": TEXT, "src": _maybe("string"),
-                             "dst": TEXT, "sport": PORT, "derived": _array(TEXT)}, ["text", "host", "in", "proto", "src", "dst", "derived"]),
+        "question": _object(
+            {
+                "text": TEXT,
+                "flow": TEXT,
+                "host": TEXT,
+                "in": _maybe("string"),
+                "proto": TEXT,
+                "src": _maybe("string"),
+                "dst": TEXT,
+                "sport": PORT,
+                "derived": _array(TEXT),
+            },
+            ["text", "host", "in", "proto", "src", "dst", "derived"],
+        ),
         "reply": {"anyOf": [_result("nattrace/why/1"), {"type": "null"}]},
         "diagnosis": _array(_object({"code": TEXT, "text": TEXT, "evidence": _array(TEXT)})),
         "fixes": _array(fix),
-        "captures": _array(_object({"host": TEXT, "interface": TEXT, "way": {"enum": ["in", "out"]},
-                                    "phase": {"enum": ["forward", "reply"]}, "packet": {"$ref": "#/$defs/packet"}})),
-    }  # fmt: skip
+        "captures": _array(
+            _object(
+                {
+                    "host": TEXT,
+                    "interface": TEXT,
+                    "way": {"enum": ["in", "out"]},
+                    "phase": {"enum": ["forward", "reply"]},
+                    "packet": {"$ref": "#/$defs/packet"},
+                }
+            )
+        ),
+    }
     optional = {
         "expect": _array(_object({"text": TEXT, "met": _maybe("boolean"), "why": TEXT})),
         "what_if": _array(TEXT),
@@ -132,13 +210,39 @@ def simulate() -> Schema:
 def packet() -> Schema:
     """One input line of ``simulate``."""
     number = {"type": ["integer", "null"], "minimum": 0}
-    keys = ("sport", "dport", "uid", "gid", "mark", "ttl", "tos", "len", "type", "code", "icmp_id", "seq", "tcp_seq", "tcp_ack",
-            "window", "mss", "spi")  # fmt: skip
+    keys = (
+        "sport",
+        "dport",
+        "uid",
+        "gid",
+        "mark",
+        "ttl",
+        "tos",
+        "len",
+        "type",
+        "code",
+        "icmp_id",
+        "seq",
+        "tcp_seq",
+        "tcp_ack",
+        "window",
+        "mss",
+        "spi",
+    )
     properties: Schema = {
-        "id": {}, "host": TEXT, "in": _maybe("string"), "proto": {"type": ["string", "integer"]}, "src": _maybe("string"), "dst": TEXT,
-        "flags": _maybe("string"), "at": {"type": "number", "minimum": 0}, "observed": {"type": "object"}, "df": BOOL,
-        "oif": _maybe("string"), "mac": _maybe("string"),
-    }  # fmt: skip
+        "id": {},
+        "host": TEXT,
+        "in": _maybe("string"),
+        "proto": {"type": ["string", "integer"]},
+        "src": _maybe("string"),
+        "dst": TEXT,
+        "flags": _maybe("string"),
+        "at": {"type": "number", "minimum": 0},
+        "observed": {"type": "object"},
+        "df": BOOL,
+        "oif": _maybe("string"),
+        "mac": _maybe("string"),
+    }
     properties |= dict.fromkeys(keys, number)
     return {"$schema": DIALECT, "title": "a packet of nattrace simulate", **_object(properties, ["dst"])}
 
@@ -146,24 +250,45 @@ def packet() -> Schema:
 def doctor() -> Schema:
     """``doctor --json``."""
     finding = _object(
-        {"name": TEXT, "group": TEXT, "state": {"enum": ["yes", "no", "unknown"]}, "detail": TEXT, "use": TEXT, "get": TEXT}
-    )  # fmt: skip
+        {
+            "name": TEXT,
+            "group": TEXT,
+            "state": {"enum": ["yes", "no", "unknown"]},
+            "detail": TEXT,
+            "use": TEXT,
+            "get": TEXT,
+        }
+    )
     return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/doctor/1"}, "findings": _array(finding)})}
 
 
 def reasons() -> Schema:
     """``explain --json`` and ``schema --reasons``."""
     entry = _object(
-        {"code": TEXT, "kind": {"enum": ["reason", "diagnosis"]}, "title": TEXT, "meaning": TEXT, "shows": TEXT, "cure": _array(TEXT),
-         "kernel": TEXT, "see": _array(TEXT)}
-    )  # fmt: skip
+        {
+            "code": TEXT,
+            "kind": {"enum": ["reason", "diagnosis"]},
+            "title": TEXT,
+            "meaning": TEXT,
+            "shows": TEXT,
+            "cure": _array(TEXT),
+            "kernel": TEXT,
+            "see": _array(TEXT),
+        }
+    )
     return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/reasons/1"}, "reasons": _array(entry)})}
 
 
 def snapshot() -> Schema:
     """``snapshot --json``."""
-    body = {"schema": {"const": "nattrace/snapshot/1"}, "target": TEXT, "hosts": _array(TEXT),
-            "unread": {"type": "object", "additionalProperties": _array(TEXT)}, "notes": _array(TEXT), "seconds": {"type": "number"}}  # fmt: skip
+    body = {
+        "schema": {"const": "nattrace/snapshot/1"},
+        "target": TEXT,
+        "hosts": _array(TEXT),
+        "unread": {"type": "object", "additionalProperties": _array(TEXT)},
+        "notes": _array(TEXT),
+        "seconds": {"type": "number"},
+    }
     return {"$schema": DIALECT, **_object(body)}
 
 
@@ -185,6 +310,12 @@ def labs() -> Schema:
 
 
 SCHEMAS = {
-    "why": why, "simulate": simulate, "packet": packet, "doctor": doctor, "reasons": reasons, "snapshot": snapshot, "lab": lab,
+    "why": why,
+    "simulate": simulate,
+    "packet": packet,
+    "doctor": doctor,
+    "reasons": reasons,
+    "snapshot": snapshot,
+    "lab": lab,
     "labs": labs,
-}  # fmt: skip
+}

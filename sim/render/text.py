@@ -240,7 +240,7 @@ class Page:
             Line(" " * (INDENT + 2) + piece, paint[-1:] if label == "NOT" else ())
             for piece in wrap(clean(text), self.width - INDENT - 2)
         ]
-        for effect in fix.side_effects[: None if self.verbose else int(label == "FIX")]:
+        for effect in fix.side_effects if self.verbose else ():
             lines.append(Line(fit(" " * (INDENT + 2) + "changes " + clean(effect), self.width), ("yellow",)))
         return lines
 
@@ -297,7 +297,7 @@ def _words(step: Step) -> list[str]:
         words.append(step.text)
     if step.note:
         words.append(step.note if not step.text else f"({step.note})")
-    if step.verdict not in QUIET and step.verdict not in (step.text or ""):
+    if step.verdict not in QUIET and str(step.verdict) not in (step.text or ""):
         words.append(f"→ {step.verdict}")
     return words
 

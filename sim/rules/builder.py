@@ -10,7 +10,7 @@ do_command() of iptables/xshared.c word by word and owns all error messages.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from ..errors import RuleError
@@ -271,7 +271,7 @@ class Place:
             return Goto(name) if goto else Jump(name)
         if not goto and not self.scope.typed:
             return UnmodelledTarget(name)
-        options = [*(chains if isinstance(chains, (dict, list, tuple, set, frozenset)) else ()), *known.TARGETS]
+        options = [*(chains if isinstance(chains, Iterable) else ()), *known.TARGETS]
         guess = nearest(name, options)
         what = "chain" if goto else "chain or target"
         raise RuleError(f"table {table} has no {what} called {name!r}", None, f"did you mean {guess}?" if guess else None)
@@ -323,7 +323,7 @@ def _words(piece: str) -> list[str]:
 def own_options(options: Mapping[str, Any], words: list[str]) -> Found:
     """The options after ``words[0]`` where all are this extension's own and well formed. Raises NotPlain."""
     found: list[Got] = []
-    seen = set()
+    seen: set[str] = set()
     negated = False
     i, end = 1, len(words)
     while i < end:

@@ -8,19 +8,21 @@ from __future__ import annotations
 from ..model.rule import HOOK_NUMBER
 
 # iptables 1.8.9 and xtables-addons
-MATCHES = frozenset(
-    """account addrtype ah bpf cgroup cluster comment condition connbytes connlabel connlimit connmark conntrack cpu dccp
+_MATCHES = """
+    account addrtype ah bpf cgroup cluster comment condition connbytes connlabel connlimit connmark conntrack cpu dccp
     devgroup dhcpmac dscp dst ecn esp eui64 frag fuzzy geoip gradm hashlimit hbh helper hl iface icmp icmp6 ipcomp
     iprange ipv4options ipv6header ipvs length length2 limit lscan mac mark mh multiport nfacct nth osf owner physdev
     pkttype policy psd quota quota2 random rateest realm recent rpfilter rt sctp set socket srh state statistic string
-    tcp tcpmss time tos ttl u32 udp udplite unclean""".split()
-)
-TARGETS = frozenset(
-    """ACCEPT ACCOUNT AUDIT CHAOS CHECKSUM CLASSIFY CLUSTERIP CONNMARK CONNSECMARK CT DELUDE DHCPMAC DNAT DNETMAP DNPT DROP
+    tcp tcpmss time tos ttl u32 udp udplite unclean
+"""
+_TARGETS = """
+    ACCEPT ACCOUNT AUDIT CHAOS CHECKSUM CLASSIFY CLUSTERIP CONNMARK CONNSECMARK CT DELUDE DHCPMAC DNAT DNETMAP DNPT DROP
     DSCP ECHO ECN HL HMARK IDLETIMER IPMARK LED LOG LOGMARK MARK MASQUERADE MIRROR NETMAP NFLOG NFQUEUE NOTRACK PROTO
     QUEUE RATEEST RAWDNAT RAWSNAT REDIRECT REJECT RETURN SAME SECMARK SET SNAT SNPT STEAL SYNPROXY SYSRQ TARPIT TCPMSS
-    TCPOPTSTRIP TEE TOS TPROXY TRACE TTL ULOG""".split()
-)
+    TCPOPTSTRIP TEE TOS TPROXY TRACE TTL ULOG
+"""
+MATCHES = frozenset(_MATCHES.split())
+TARGETS = frozenset(_TARGETS.split())
 MATCH_ALIAS = {"icmpv6": "icmp6", "ipv6-icmp": "icmp6"}  # xtables_find_match() in libxtables/xtables.c
 
 # Tables and the built-in chains that each has.

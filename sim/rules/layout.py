@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..errors import RuleError
 from ..model.rule import HOOK_NUMBER
 from . import known
-from .savetext import COUNTERS, SaveText
+from .savetext import COUNTERS, SaveText, split_rule
 
 SEARCHES = 32  # chains searched for one by one; whoever wants more of them gets all listed
 # Like -s and -d in any spelling, with a list of addresses: one line is several rules
@@ -61,10 +61,10 @@ def read_declaration(line: str, table: str, offset: int) -> tuple[str, Declared]
 class Listed:
     """Chains and rows as an exact reader found them."""
 
-    __slots__ = ("_declared", "_rows")
+    __slots__ = ("_declared", "_rows", "_save")
 
-    def __init__(self, declared: dict[str, Declared], rows: dict[str, list[Row]]) -> None:
-        self._declared, self._rows = declared, rows
+    def __init__(self, save: SaveText, declared: dict[str, Declared], rows: dict[str, list[Row]]) -> None:
+        self._save, self._declared, self._rows = save, declared, rows
 
     def declared(self, name: str) -> Declared | None:
         return self._declared.get(name)
@@ -82,11 +82,15 @@ class Listed:
     def count(self) -> int:
         return sum(map(len, self._rows.values()))
 
-    def lines(self) -> Iterator[tuple[str, Row]]:
-        """(chain, row) of every rule."""
+    def lines(self) -> Iterator[tuple[str, int, str]]:
+        """(chain, offset, text from the first criterion on with one space before it) of every rule line."""
         for name, rows in self._rows.items():
+            before = -1
             for row in rows:
-                yield name, row
+                offset = row if isinstance(row, int) else row[0]
+                if offset != before:  # an address list is checked once
+                    yield name, offset, split_rule(self._save.line(offset))[1]
+                before = offset
 
 
 class Searched:
@@ -165,8 +169,8 @@ class Searched:
         self._searches += 1
         if self._searches > SEARCHES:
             self._all = {}
-            for chain, row in self.lines():
-                self._all.setdefault(chain, []).append(row)
+            for chain, offset, _ in self.lines():
+                self._all.setdefault(chain, []).append(offset)
             return self._all.get(name, [])
         return self._search(name)
 
@@ -191,13 +195,16 @@ class Searched:
     def count(self) -> int:
         return self.save.text.count("\n", self.head_end, self.end)
 
-    def lines(self) -> Iterator[tuple[str, Row]]:
-        """(chain, offset) of every rule."""
+    def lines(self) -> Iterator[tuple[str, int, str]]:
+        """(chain, offset, text from the first criterion on with one space before it) of every rule line."""
         offset = self.head_end + 1
         for line in self.save.text[offset : self.end].split("\n") if self.end > self.head_end else ():
             at = 3 if line[0] == "-" else line.find("] -A ") + 5
             cut = line.find(" ", at)
-            yield line[at:cut] if cut > 0 else line[at:], offset
+            if cut > 0:
+                yield line[at:cut], offset, line[cut:]
+            else:
+                yield line[at:], offset, ""
             offset += len(line) + 1
 
 

@@ -186,7 +186,7 @@ class Reader:
             for name in before.layout.names():
                 if name in built_in and name not in block.declared:
                     block.declared[name] = Declared(self._old_policy(before, name), None, block.start)
-        self._add(block.name, Listed(block.declared, block.rows), block.start, offset)
+        self._add(block.name, Listed(self.save, block.declared, block.rows), block.start, offset)
 
     def _old_policy(self, before: Found | None, name: str) -> str:
         """The policy of a chain that a block doesn't mention: legacy keeps what an earlier block set."""

@@ -11,7 +11,6 @@ from ..model.where import Where
 from . import tracking
 from .builder import Scope
 from .index import ChainIndex, TextIndex
-from .jump import Goto, Jump
 from .layout import ADDRESS_LIST, Layout, Row, excerpt
 from .lexer import LexError, save_words
 from .reader import MAX_ERRORS, Reader
@@ -70,7 +69,7 @@ class LazyChain:
         self.name, self.policy, self.where, self.policy_counters = name, policy, where, policy_counters
         self.source, self.items = source, items
         self._rules: dict[int, Rule] = {}
-        self._index: ChainIndex | TextIndex | None = None
+        self._index: Any = None  # ChainIndex or TextIndex
         self._id = (source.backend, source.scope.family, source.table, name)
 
     def __len__(self) -> int:
@@ -141,19 +140,18 @@ class LazyChains(Mapping[str, LazyChain]):
 
     def _expanded(self, name: str, rows: list[Row]) -> Sequence[Item]:
         """The rows with those that hold address lists taken apart (the line by line reader has done it already)."""
-        if not rows or any(isinstance(row, tuple) for row in rows):
+        offsets = [row for row in rows if isinstance(row, int)]
+        if not rows or len(offsets) < len(rows):
             return rows
         save = self.source.save
-        first, last = min(rows), max(rows)  # type: ignore[type-var]
-        if save.text.find(",", first, last + len(save.line(last))) < 0:  # type: ignore[arg-type,operator]
+        last = max(offsets)
+        if save.text.find(",", min(offsets), last + len(save.line(last))) < 0:
             return rows
         found: list[Item] = []
-        for row in rows:
-            line = save.line(row)  # type: ignore[arg-type]
-            count = 1
-            if "," in line and ADDRESS_LIST.search(line):
-                count = variants(self.source.scope, name, line)
-            found += [row] if count == 1 else [(row, which) for which in range(count)]  # type: ignore[misc,list-item]
+        for offset in offsets:
+            line = save.line(offset)
+            count = variants(self.source.scope, name, line) if "," in line and ADDRESS_LIST.search(line) else 1
+            found += [offset] if count == 1 else [(offset, which) for which in range(count)]
         return found
 
     def __contains__(self, name: object) -> bool:
@@ -191,7 +189,7 @@ class LazyTable:
     def texts(self) -> Iterator[tuple[str, str]]:
         """(chain, text) of every rule without parsing any."""
         for chain in self.chains.values():
-            for text in chain.texts():
+            for text in _texts(chain):
                 yield chain.name, text
 
     def unread(self) -> int:
@@ -200,7 +198,7 @@ class LazyTable:
             return 0
         if isinstance(self.chains, LazyChains):
             return self.chains.unread()
-        return sum(chain.unread() for chain in self.chains.values())
+        return sum(chain.unread() for chain in self.chains.values() if isinstance(chain, LazyChain))
 
     def uses_tracking(self) -> bool:
         """Whether a rule anywhere in it switches connection tracking on (semantics 1.6)."""
@@ -209,9 +207,10 @@ class LazyTable:
                 self._tracking = any(map(self._line_tracks, tracking.suspects(self.source.save.text, *self.region)))
             else:  # edited: the text no longer is the table
                 self._tracking = any(
-                    tracking.SUSPECT.search(" " + text) and tracking.tracks(chain.rule(index))
+                    tracking.tracks(chain.rule(index))
                     for chain in self.chains.values()
-                    for index, text in enumerate(chain.texts(), 1)
+                    for index, text in enumerate(_texts(chain), 1)
+                    if tracking.SUSPECT.search(" " + text)
                 )
         return self._tracking
 
@@ -221,8 +220,7 @@ class LazyTable:
         try:
             words = save_words(source.save.line(offset))
             at = next(i for i, word in enumerate(words) if word in ("-A", "--append", "-I", "--insert"))
-            counters, spec = split_rule(source.save.line(offset))
-            del counters
+            spec = split_rule(source.save.line(offset))[1]
             return any(tracking.tracks(parts) for parts in source.scope.place(words[at + 1]).exact(spec))
         except (RuleError, LexError, StopIteration, IndexError):
             return False  # no rule, or a bad one: reading its chain will say so
@@ -231,31 +229,33 @@ class LazyTable:
         """Read all of it: every RuleError, undeclared chains, and jumps in a circle."""
         errors: list[InputError] = []
         if not isinstance(self.chains, LazyChains):
-            for rule in self.all_rules():
-                del rule
+            for chain in self.chains.values():
+                for index in range(1, len(chain) + 1):
+                    try:
+                        chain.rule(index)
+                    except RuleError as error:
+                        errors.append(error)
             return errors
         layout, source = self.chains.layout, self.source
         chains = set(layout.names())
         source.scope.know_chains(chains - HOOK_NUMBER.keys())
-        calls: dict[str, set[str]] = {}
-        save = source.save
+        calls: dict[str, dict[str, None]] = {}
         place_of = {name: source.scope.place(name) for name in chains}
-        for name, row in layout.lines():
-            offset = row if isinstance(row, int) else row[0]
+        for name, offset, spec in layout.lines():
             try:
                 place = place_of.get(name)
                 if place is None:
                     remedy = f"add :{name} - [0:0] after *{self.name}"
                     raise RuleError(f"chain {excerpt(name)} is used and never declared", None, remedy)
-                called = place.check(split_rule(save.line(offset))[1])
+                called = place.check(spec)
             except RuleError as error:
-                error.where = error.where or save.where(offset)
+                error.where = error.where or source.save.where(offset)
                 errors.append(error)
                 if len(errors) > MAX_ERRORS:
                     return errors
                 continue
             if called is not None:
-                calls.setdefault(name, set()).add(called)
+                calls.setdefault(name, {})[called] = None
         loop = circle(calls)
         if loop:
             where = self.chains[loop[0]].where
@@ -264,7 +264,11 @@ class LazyTable:
         return errors
 
 
-def circle(calls: Mapping[str, set[str]]) -> list[str]:
+def _texts(chain: Any) -> Iterator[str]:
+    return chain.texts() if isinstance(chain, LazyChain) else (rule.text for rule in chain.rules)
+
+
+def circle(calls: Mapping[str, Mapping[str, None]]) -> list[str]:
     """A circle of calls, or an empty list: depth first without recursion."""
     done: set[str] = set()
     for first in calls:
@@ -272,7 +276,7 @@ def circle(calls: Mapping[str, set[str]]) -> list[str]:
             continue
         path = [first]
         on_path = {first}
-        stack = [iter(sorted(calls[first]))]
+        stack = [iter(calls[first])]
         while stack:
             following = next(stack[-1], None)
             if following is None:
@@ -282,8 +286,8 @@ def circle(calls: Mapping[str, set[str]]) -> list[str]:
                 done.add(name)
             elif following in on_path:
                 return [*path[path.index(following) :], following]
-            elif following not in done and following in calls:
-                stack.append(iter(sorted(calls[following])))
+            elif following in calls and following not in done:
+                stack.append(iter(calls[following]))
                 path.append(following)
                 on_path.add(following)
     return []

@@ -256,7 +256,8 @@ class _Reader:
 
     def heads(self) -> list[tuple[Match, ...]]:
         """The header criteria in the kernel's order; one row for each pair of a source and a destination."""
-        sources, destinations = self.header.get("-s") or [None], self.header.get("-d") or [None]
+        sources: list[Any] = self.header.get("-s") or [None]
+        destinations: list[Any] = self.header.get("-d") or [None]
         if len(sources) * len(destinations) > MAX_RULES:
             raise RuleError(f"the address lists make {len(sources) * len(destinations)} rules", None, "use an ipset")
         others = [found[0] for option in ("-i", "-o", "-p", "-f") if (found := self.header.get(option))]

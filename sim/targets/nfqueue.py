@@ -1,7 +1,7 @@
 """NFQUEUE and QUEUE: net/netfilter/xt_NFQUEUE.c nfqueue_tg_v3(), nf_queue.c nf_queue().
 
-Whether a program listens on a queue is not part of a snapshot: the packet counts as queued, and the answer says
-that it assumes a listener. Where ``meta.json`` lists the queues that have one (``"queues": [0, 5]``), that decides:
+Whether a program listens on a queue is not part of a snapshot. Without --queue-bypass the packet counts as queued
+(nobody listening would drop it); with it, nobody is taken to listen, and the packet goes on: the answer says so. Where ``meta.json`` lists the queues that have one (``"queues": [0, 5]``), that decides:
 no listener means ACCEPT with --queue-bypass and a silent drop without.
 """
 
@@ -24,9 +24,12 @@ def hand_over(ctx: Ctx, first: int, last: int, bypass: bool) -> Verdict:
     shown = str(first) if first == last else f"{first}:{last}"
     known = ctx.host.meta.get("queues")
     if not isinstance(known, list):
+        if bypass:
+            ctx.run.note(f"{ctx.host.name}: nobody listens on queue {shown} (a snapshot does not say): bypassed")
+            return V_ACCEPT
         ctx.run.note(
             f"{ctx.host.name}: a program listens on queue {shown} (a snapshot does not say; without one the packet "
-            f"would be {'accepted by --queue-bypass' if bypass else 'dropped'})"
+            f"would be dropped)"
         )
         return Verdict(QUEUE, reason="queued", text=f"queue {shown}")
     served = [number in known for number in range(first, last + 1)]

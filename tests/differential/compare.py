@@ -94,7 +94,9 @@ def match_finals(predicted: list[Final], real: list[Final]) -> list[str]:
     for want in predicted:
         best: tuple[Final | None, list[str]] = (None, [])
         for have in left:
-            place = have.kind == want.kind and have.host == want.host and (want.kind == "arrived" or have.dev == want.dev)
+            place = (
+                have.kind == want.kind and have.host == want.host and (want.kind == "arrived" or have.dev == want.dev)
+            )
             diff = packet_diff(want.packet, have.packet) if place else ["place"]
             if not diff:
                 best = (have, [])
@@ -107,7 +109,14 @@ def match_finals(predicted: list[Final], real: list[Final]) -> list[str]:
             missing.append((want, best[1]))
     out = []
     for want, diff in missing:
-        near = next((h for h in left if h.kind == want.kind and h.host == want.host and (want.kind == "arrived" or h.dev == want.dev)), None)
+        near = next(
+            (
+                h
+                for h in left
+                if h.kind == want.kind and h.host == want.host and (want.kind == "arrived" or h.dev == want.dev)
+            ),
+            None,
+        )
         if near is not None and diff:
             left.remove(near)
             out.append(f"{'packet' if want.main else 'answer'} {want.kind} {want.host}:{want.dev} " + "; ".join(diff))
@@ -120,7 +129,13 @@ def match_finals(predicted: list[Final], real: list[Final]) -> list[str]:
 def show(final: Final) -> str:
     """One line about an end."""
     p = final.packet
-    ports = f" {p.get('sport')}→{p.get('dport')}" if "sport" in p else f" type {p.get('type')}/{p.get('code')}" if "type" in p else ""
+    ports = (
+        f" {p.get('sport')}→{p.get('dport')}"
+        if "sport" in p
+        else f" type {p.get('type')}/{p.get('code')}"
+        if "type" in p
+        else ""
+    )
     return f"{final.kind} {final.host}:{final.dev} {p.get('proto')} {p.get('src')}→{p.get('dst')}{ports} {p.get('flags', '')}".strip()
 
 
@@ -136,7 +151,10 @@ def compare(observation: Observation, result: dict[str, Any]) -> list[str]:
         wanted = predicted_finals(outcome, result, answers=False)
         if not match_finals(wanted, mains):
             return []
-    return [f"none of {len(outcomes)} outcomes: " + "; ".join(match_finals(predicted_finals(outcomes[0], result, False), mains))]
+    return [
+        f"none of {len(outcomes)} outcomes: "
+        + "; ".join(match_finals(predicted_finals(outcomes[0], result, False), mains))
+    ]
 
 
 def errno_diff(observation: Observation, result: dict[str, Any]) -> list[str]:
@@ -170,7 +188,9 @@ def observed_of(observation: Observation, result: dict[str, Any]) -> dict[str, A
     return out
 
 
-def counters_diff(kernel: dict[tuple[str, str, str, int], tuple[int, int]], simulated: dict[Any, tuple[int, int]]) -> list[str]:
+def counters_diff(
+    kernel: dict[tuple[str, str, str, int], tuple[int, int]], simulated: dict[Any, tuple[int, int]]
+) -> list[str]:
     """Rule counters since the start, both in packets and bytes; policies are left to the chains' own rules."""
     one_backend = len({k[0] for k in kernel}) <= 1
     mine: dict[Any, tuple[int, int]] = {}
@@ -184,7 +204,11 @@ def counters_diff(kernel: dict[tuple[str, str, str, int], tuple[int, int]], simu
         predicted = mine.pop(("" if one_backend else backend, table, chain, index), (0, 0))
         if predicted != value:
             out.append(f"counter {table}:{chain}:{index}: predicted {list(predicted)}, kernel {list(value)}")
-    out += [f"counter {k[1]}:{k[2]}:{k[3]}: predicted {list(v)}, kernel has no such rule" for k, v in mine.items() if k[3] and any(v)]
+    out += [
+        f"counter {k[1]}:{k[2]}:{k[3]}: predicted {list(v)}, kernel has no such rule"
+        for k, v in mine.items()
+        if k[3] and any(v)
+    ]
     return out
 
 
@@ -250,9 +274,16 @@ def conntrack_diff(kernel: list[dict[str, Any]], conns: list[Any], known: Any, n
             if twin is not None:
                 wanted.pop(twin)
                 names = ("proto", "orig", "reply", "zones", "mark", "flags", "state")
-                out.append("conntrack: " + "; ".join(f"{n}: predicted {a}, kernel {b}" for n, a, b in zip(names, twin, key, strict=True) if a != b))
+                out.append(
+                    "conntrack: "
+                    + "; ".join(
+                        f"{n}: predicted {a}, kernel {b}" for n, a, b in zip(names, twin, key, strict=True) if a != b
+                    )
+                )
             else:
                 out.append(f"conntrack: not predicted: {entry['line']}")
         elif conn.timeout_at is not None and abs(conn.timeout_at - now - entry["timeout"]) > 2.5:
-            out.append(f"conntrack timeout: predicted {conn.timeout_at - now:.1f}, kernel {entry['timeout']}: {entry['line']}")
+            out.append(
+                f"conntrack timeout: predicted {conn.timeout_at - now:.1f}, kernel {entry['timeout']}: {entry['line']}"
+            )
     return out + [f"conntrack: predicted, not there: {key}" for key in wanted]

@@ -44,7 +44,11 @@ def brief(small: dict) -> dict:
     """Without the settings that every host has (running it adds them again)."""
     out = copy.deepcopy(small)
     for host in out["topology"]["hosts"].values():
-        host["sysctl"] = {k: v for k, v in host["sysctl"].items() if k not in STEADY and ".neigh." not in k and "send_redirects" not in k}
+        host["sysctl"] = {
+            k: v
+            for k, v in host["sysctl"].items()
+            if k not in STEADY and ".neigh." not in k and "send_redirects" not in k
+        }
         for key in [k for k, v in host.items() if not v]:
             del host[key]
     return out
@@ -56,7 +60,9 @@ def coverage(touched: Counter) -> str:
     lines = [f"{'':32}{'hits':>8}{'misses':>8}"]
     for name in names:
         hits, misses = touched[f"{name}|hit"], touched[f"{name}|miss"]
-        lines.append(f"{name:32}{hits:8}{misses:8}{'' if hits >= 50 and (misses >= 50 or 'target' in name) else '   few'}")
+        lines.append(
+            f"{name:32}{hits:8}{misses:8}{'' if hits >= 50 and (misses >= 50 or 'target' in name) else '   few'}"
+        )
     return "\n".join(lines)
 
 

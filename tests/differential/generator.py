@@ -25,7 +25,14 @@ SYN = 44  # bytes of a connect()'s SYN without timestamps, SACK and window scali
 UIDS = [0, 1000, 1001, 65534]
 SPORTS = [53, 500, 1000, 1024, 4000, 4001, 5353, 40000, 61000]
 DPORTS = [53, 80, 81, 443, 2000, 5353, 8080, 69, 21]
-BASES = ["10.{a}.{b}.0/24", "192.168.{b}.0/24", "172.16.{b}.0/24", "10.{a}.0.0/16", "198.51.100.{c}/28", "203.0.{b}.0/24"]
+BASES = [
+    "10.{a}.{b}.0/24",
+    "192.168.{b}.0/24",
+    "172.16.{b}.0/24",
+    "10.{a}.0.0/16",
+    "198.51.100.{c}/28",
+    "203.0.{b}.0/24",
+]
 
 
 def situation(seed: int, level: int = 9, packets: int = 30) -> dict[str, Any]:
@@ -82,7 +89,9 @@ class Situation:
 
     def _subnet(self) -> tuple[str, int]:
         self.subnets += 1
-        text = self.pick(BASES if self.level > 1 else BASES[:2]).format(a=10 + self.subnets, b=100 + self.subnets, c=16 * self.subnets)
+        text = self.pick(BASES if self.level > 1 else BASES[:2]).format(
+            a=10 + self.subnets, b=100 + self.subnets, c=16 * self.subnets
+        )
         base, _, plen = text.partition("/")
         return base, int(plen)
 
@@ -158,7 +167,12 @@ class Situation:
 
     def _routes(self, name: str) -> None:
         host = self.hosts[name]
-        legs = [(dev, via) for (h, dev), near in self.near.items() if h == name and host["interfaces"][dev]["addresses"] for via in near[:1]]
+        legs = [
+            (dev, via)
+            for (h, dev), near in self.near.items()
+            if h == name and host["interfaces"][dev]["addresses"]
+            for via in near[:1]
+        ]
         if not legs:
             return
         routes = host["routes"]
@@ -224,8 +238,12 @@ class Situation:
         selectors: list[str] = []
         devices = list(self.hosts[name]["interfaces"])
         menu: list[Callable[[], str]] = [
-            lambda: f"from {self.pick([*self.own[name], *self._around(name), *REMOTES[:3]])}{self.pick(['', '', '/24'])}",
-            lambda: f"to {self.pick([*self.own[name], *self._around(name), *REMOTES])}{self.pick(['', '', '/24', '/8'])}",
+            lambda: (
+                f"from {self.pick([*self.own[name], *self._around(name), *REMOTES[:3]])}{self.pick(['', '', '/24'])}"
+            ),
+            lambda: (
+                f"to {self.pick([*self.own[name], *self._around(name), *REMOTES])}{self.pick(['', '', '/24', '/8'])}"
+            ),
             lambda: f"iif {self.pick([*devices, 'lo'])}",
             lambda: f"oif {self.pick(devices)}",
             lambda: f"fwmark {self.pick(['1', '2', '0x10/0xf0', '7', '0/1'])}",
@@ -350,7 +368,13 @@ class Situation:
         if self.level > 4 and self.chance(0.03):
             base, plen = self.on[host, dev][0]
             dst = self.pick(["255.255.255.255", last(base, plen), "127.0.0.1", "224.0.0.1", "240.1.1.1"])
-        return {"host": host, "in": dev, "src": src, "dst": dst, "mac": self.pick(["02:ed:00:00:00:01", "02:ed:00:00:00:02"])}
+        return {
+            "host": host,
+            "in": dev,
+            "src": src,
+            "dst": dst,
+            "mac": self.pick(["02:ed:00:00:00:01", "02:ed:00:00:00:02"]),
+        }
 
     def _local(self) -> dict[str, Any]:
         host = self.pick(self.hosts)
@@ -378,9 +402,13 @@ class Situation:
         if kind < 0.42:
             record.update(proto="udp", sport=self.pick(SPORTS), dport=self.pick(DPORTS), len=28 + size)
         elif kind < 0.75:
-            record.update(proto="tcp", sport=self.pick(SPORTS), dport=self.pick(DPORTS), flags="S", tcp_seq=1000 * number + 7)
+            record.update(
+                proto="tcp", sport=self.pick(SPORTS), dport=self.pick(DPORTS), flags="S", tcp_seq=1000 * number + 7
+            )
             if self.chance(0.15):
-                record.update(flags=self.pick(["SA", "A", "PA", "FA", "R", "RA", "-", "SF", "F"]), tcp_ack=self.pick([0, 5000]))
+                record.update(
+                    flags=self.pick(["SA", "A", "PA", "FA", "R", "RA", "-", "SF", "F"]), tcp_ack=self.pick([0, 5000])
+                )
             if record["in"] is None and record["flags"] == "S":
                 record.pop("tcp_seq")
                 record["len"] = SYN
@@ -392,14 +420,16 @@ class Situation:
         elif kind < 0.95 or self.level < 3:
             record.update(proto="icmp", type=8, code=0, icmp_id=self.pick([1, 2, 77]), seq=number, len=28 + size)
             if self.level > 2 and self.chance(0.1):
-                record["type"] = self.pick([0, 13, 15, 17, 14])
+                record["type"] = self.pick([0, 15, 17, 14])  # 13 the kernel answers by itself
         else:
             record.update(proto=self.pick(["99"] * 5 + ["udplite", "esp", "gre", "sctp", "dccp", "ah"]))
             if record["proto"] in ("udplite", "sctp", "dccp"):
                 record.update(sport=self.pick(SPORTS), dport=self.pick(DPORTS))
             if record["proto"] in ("esp", "ah"):
                 record["spi"] = self.pick([1, 256, 1000])
-            record["len"] = {"udplite": 40, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 44}.get(record["proto"], 24)
+            record["len"] = {"udplite": 40, "sctp": 52, "dccp": 36, "esp": 28, "ah": 32, "gre": 44}.get(
+                record["proto"], 24
+            )
         if record.get("proto") in ("udp", "icmp") and self.chance(0.3):
             record["df"] = True
         record.setdefault("df", record["proto"] == "tcp")
@@ -411,7 +441,11 @@ class Situation:
         taken = {int(x.rpartition(":")[2].split()[-1]) for x in self.hosts[record["host"]]["listen"]}
         while record.get("sport") is not None and record["sport"] in {*taken, record["dport"]}:
             record["sport"] = self.pick(SPORTS)
-        by_hand = record["proto"] == "dccp" or record["proto"] == "tcp" and record["flags"] != "S"
+        if record["dst"] in self.own[record["host"]] or record["dst"].startswith("127."):
+            record.pop("oif", None)  # a device that its own address is not on: ARP for oneself
+            if record["proto"] not in ("tcp", "udp", "icmp", "udplite"):
+                record.update(proto="udp", sport=4000, dport=81, len=28)  # a raw socket would take its own packet
+        by_hand = record["proto"] == "dccp" or (record["proto"] == "tcp" and record["flags"] != "S")
         if by_hand and not record["src"]:
             record["src"] = self.pick(self.own[record["host"]] or ["127.0.0.1"])
 

@@ -161,7 +161,8 @@ class KernelRun:
             for name, host in situation["topology"]["hosts"].items()
         }
         self.own = {
-            h.name: {a.split()[0].partition("/")[0] for i in h.interfaces for a in i.addresses} for h in self.lab.topology.hosts
+            h.name: {a.split()[0].partition("/")[0] for i in h.interfaces for a in i.addresses}
+            for h in self.lab.topology.hosts
         }
         self.start: float | None = None
         self.done: dict[int, Observation] = {}
@@ -236,18 +237,21 @@ HEADER = {6: 20, 17: 8, 1: 8, 136: 8, 132: 32, 33: 16, 50: 8, 51: 12, 47: 4}
 def payload_of(record: dict[str, Any]) -> bytes:
     """The bytes after the transport header: a pattern, so that rules that look inside have something to find."""
     proto = number_of(record.get("proto", "icmp"))
-    if record.get("inner") is not None or proto == 6 and record.get("in") is None and is_connect(record):
+    if record.get("inner") is not None or (proto == 6 and record.get("in") is None and is_connect(record)):
         return b""  # an error quotes its packet; a SYN of connect() is all options
     head = 20 + HEADER.get(proto, 0) + (4 if proto == 6 and record.get("mss") is not None else 0)
     return bytes(65 + i % 26 for i in range(max((record.get("len") or 0) - head, 0)))
-
 
 
 def refer(op: dict[str, Any], done: dict[int, Observation]) -> int:
     """The number of the operation that ``of`` or ``back`` means; -1 when there is none. Resolved in place, so that a
     situation that was run names its references by number."""
     if "of" not in op:
-        fit = [o.index for o in done.values() if o.record is not None and (op["op"] == "again" or any(f.main for f in o.finals))]
+        fit = [
+            o.index
+            for o in done.values()
+            if o.record is not None and (op["op"] == "again" or any(f.main for f in o.finals))
+        ]
         back = op.pop("back", 0)
         op["of"] = fit[-1 - back] if len(fit) > back else fit[0] if fit else -1
     return int(op["of"])
@@ -279,7 +283,7 @@ def _again(record: dict[str, Any], change: dict[str, Any]) -> dict[str, Any] | N
     for key, value in change.items():
         if key in ("sport", "dport") and key not in out:
             continue
-        if key == "flags" and (out.get("proto") != "tcp" or out.get("in") is None and not out.get("src")):
+        if key == "flags" and (out.get("proto") != "tcp" or (out.get("in") is None and not out.get("src"))):
             continue  # a raw segment needs to know its source for the checksum
         out[key] = value
     if out.get("proto") == "tcp" and out.get("in") is None:
@@ -300,9 +304,20 @@ def _reply(final: Final, op: dict[str, Any], own: dict[str, set[str]]) -> dict[s
     if packet.get("frag") is not None or packet["src"] == "0.0.0.0":
         return None
     out: dict[str, Any] = {"host": final.host, "in": final.dev if final.kind == "left" else None}
-    out.update(src=packet["dst"], dst=packet["src"], proto=packet["proto"], ttl=64, tos=packet["tos"] & 0x1C, df=packet["proto"] == "tcp")
+    out.update(
+        src=packet["dst"],
+        dst=packet["src"],
+        proto=packet["proto"],
+        ttl=64,
+        tos=packet["tos"] & 0x1C,
+        df=packet["proto"] == "tcp",
+    )
     if final.kind == "arrived":
-        if packet["dst"].startswith("255.") or packet["dst"].endswith(".255") or int(packet["dst"].split(".")[0]) >= 224:
+        if (
+            packet["dst"].startswith("255.")
+            or packet["dst"].endswith(".255")
+            or int(packet["dst"].split(".")[0]) >= 224
+        ):
             return None
         out["uid"] = 0
     proto = number_of(packet["proto"])
@@ -322,7 +337,13 @@ def _reply(final: Final, op: dict[str, Any], own: dict[str, set[str]]) -> dict[s
     elif proto == 1:
         if packet.get("type") not in (8, 13, 15, 17):
             return None
-        out.update(type={8: 0, 13: 14, 15: 16, 17: 18}[packet["type"]], code=0, icmp_id=packet["icmp_id"], seq=packet["seq"], len=packet["len"])
+        out.update(
+            type={8: 0, 13: 14, 15: 16, 17: 18}[packet["type"]],
+            code=0,
+            icmp_id=packet["icmp_id"],
+            seq=packet["seq"],
+            len=packet["len"],
+        )
     elif proto in (50, 51):
         out.update(spi=packet.get("spi", 1), len=packet["len"])
     elif proto in (33, 132, 136):
@@ -394,7 +415,13 @@ def _finals(record: dict[str, Any], result: Result, at_edge: Callable[[str, str]
     proto = number_of(record.get("proto", "icmp"))
     out = []
     for seen in result.seen:
-        kind = "arrived" if seen.direction == "arrived" else "left" if seen.direction == "out" and at_edge(seen.host, seen.dev) else None
+        kind = (
+            "arrived"
+            if seen.direction == "arrived"
+            else "left"
+            if seen.direction == "out" and at_edge(seen.host, seen.dev)
+            else None
+        )
         if kind is None:
             continue
         packet = seen.packet

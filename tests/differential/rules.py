@@ -97,7 +97,9 @@ class RuleWriter:
             users = [f"U{n}" for n in range(self.rnd.choice([0, 0, 1, 2, 3]))] if level > 1 else []
             out += [f"-t {table} -N {u}" for u in users]
             for base in CHAINS[table]:
-                if table in ("filter", "security", "mangle", "raw") and self.chance(0.05 if table == "filter" else 0.01):
+                if table in ("filter", "security", "mangle", "raw") and self.chance(
+                    0.05 if table == "filter" else 0.01
+                ):
                     out.append(f"-t {table} -P {base} DROP")
             for position, user in enumerate(users):
                 for _ in range(self.rnd.randint(1, 3)):
@@ -128,7 +130,9 @@ class RuleWriter:
                 proto = ""
             elif self.chance(0.6):
                 words.append(self._proto(proto))
-        makers = list(MATCHES.values()) if self.s.level > 2 else [MATCHES["conntrack"], MATCHES["mark"], MATCHES["length"]]
+        makers = (
+            list(MATCHES.values()) if self.s.level > 2 else [MATCHES["conntrack"], MATCHES["mark"], MATCHES["length"]]
+        )
         for _ in range(self.rnd.choice([0, 0, 1, 1, 1, 2, 3])):
             words.append(self.pick(makers)(self, table, base, proto))
         target = self._target(table, base, proto, users, bare=not any(words))
@@ -157,7 +161,11 @@ class RuleWriter:
             if self.chance(0.3):
                 words.append(f"{self._no()}--sport {self._port()}")
             if proto == "tcp" and self.chance(0.3):
-                words.append(self.pick(["--syn", "! --syn", "--tcp-flags SYN,RST RST", "--tcp-flags ALL SYN,ACK", "--tcp-option 2"]))
+                words.append(
+                    self.pick(
+                        ["--syn", "! --syn", "--tcp-flags SYN,RST RST", "--tcp-flags ALL SYN,ACK", "--tcp-option 2"]
+                    )
+                )
             if proto == "udplite":
                 return ""
             return " ".join(words)
@@ -231,7 +239,10 @@ class RuleWriter:
             menu.append("-j TRACE")
         sets = [n for n, k in self.set_names if k == "hash:ip"]
         if sets:
-            menu += [f"-j SET --add-set {self.pick(sets)} src", f"-j SET --del-set {self.pick(sets)} dst --exist".replace(" --exist", "")]
+            menu += [
+                f"-j SET --add-set {self.pick(sets)} src",
+                f"-j SET --del-set {self.pick(sets)} dst --exist".replace(" --exist", ""),
+            ]
         if self.s.level > 5 and self.chance(0.1):
             menu += ["-j NFQUEUE --queue-num 5", "-j NFQUEUE --queue-num 5 --queue-bypass"]
         return self.pick(menu)
@@ -251,7 +262,11 @@ class RuleWriter:
                     extra = ""
                 return f"-j DNAT --to-destination {address}{span}{port}{extra}"
             if kind < 0.85:
-                return f"-j REDIRECT --to-ports {self.pick(['80', '53', '8080', '2000-2010'])}" if with_port else "-j REDIRECT"
+                return (
+                    f"-j REDIRECT --to-ports {self.pick(['80', '53', '8080', '2000-2010'])}"
+                    if with_port
+                    else "-j REDIRECT"
+                )
             return f"-j NETMAP --to {self.pick(self.around).rsplit('.', 1)[0]}.0/24"
         if chain == "INPUT":
             return f"-j SNAT --to-source {address}{span}{port}"
@@ -287,7 +302,9 @@ def _match(name):
 def _conntrack(w, table, chain, proto):
     kind = w.rnd.random()
     if kind < 0.6:
-        states = w.rnd.sample(["NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"], w.rnd.randint(1, 3))
+        states = w.rnd.sample(
+            ["NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED", "SNAT", "DNAT"], w.rnd.randint(1, 3)
+        )
         return f"-m conntrack {w._no()}--ctstate {','.join(states)}"
     return "-m conntrack " + w.pick([
         f"{w._no()}--ctstatus {w.pick(['NONE', 'SEEN_REPLY', 'ASSURED', 'CONFIRMED', 'EXPECTED'])}",
@@ -336,7 +353,9 @@ def _owner(w, table, chain, proto):
 
 @_match("addrtype")
 def _addrtype(w, table, chain, proto):
-    kind = w.pick(["LOCAL", "UNICAST", "BROADCAST", "MULTICAST", "UNREACHABLE", "PROHIBIT", "BLACKHOLE", "LOCAL,UNICAST"])
+    kind = w.pick(
+        ["LOCAL", "UNICAST", "BROADCAST", "MULTICAST", "UNREACHABLE", "PROHIBIT", "BLACKHOLE", "LOCAL,UNICAST"]
+    )
     limit = ""
     if chain in ("PREROUTING", "INPUT", "FORWARD") and w.chance(0.15):
         limit = " --limit-iface-in"
@@ -418,7 +437,9 @@ def _length(w, table, chain, proto):
 
 @_match("ttl")
 def _ttl(w, table, chain, proto):
-    return "-m ttl " + w.pick([f"{w._no()}--ttl-eq {w.pick([63, 64, 1])}", f"--ttl-lt {w.pick([64, 5])}", f"--ttl-gt {w.pick([63, 2])}"])
+    return "-m ttl " + w.pick(
+        [f"{w._no()}--ttl-eq {w.pick([63, 64, 1])}", f"--ttl-lt {w.pick([64, 5])}", f"--ttl-gt {w.pick([63, 2])}"]
+    )
 
 
 @_match("tos")
@@ -433,18 +454,38 @@ def _dscp(w, table, chain, proto):
 
 @_match("ecn")
 def _ecn(w, table, chain, proto):
-    return f"-m ecn {w._no()}--ecn-tcp-{w.pick(['ece', 'cwr'])}" if proto == "tcp" else f"-m ecn {w._no()}--ecn-ip-ect {w.pick([0, 1, 2])}"
+    return (
+        f"-m ecn {w._no()}--ecn-tcp-{w.pick(['ece', 'cwr'])}"
+        if proto == "tcp"
+        else f"-m ecn {w._no()}--ecn-ip-ect {w.pick([0, 1, 2])}"
+    )
 
 
 @_match("u32")
 def _u32(w, table, chain, proto):
-    test = w.pick(["0>>24&0xf=5", "6&0xff=17", "6&0xff=1,6", "0&0xffff=28:60", "0>>22&0x3c@0>>16=4000", "8>>24=60:64", "12=0x08080808"])
+    test = w.pick(
+        [
+            "0>>24&0xf=5",
+            "6&0xff=17",
+            "6&0xff=1,6",
+            "0&0xffff=28:60",
+            "0>>22&0x3c@0>>16=4000",
+            "8>>24=60:64",
+            "12=0x08080808",
+        ]
+    )
     return f'-m u32 {w._no()}--u32 "{test}"'
 
 
 @_match("bpf")
 def _bpf(w, table, chain, proto):
-    code = w.pick(["4,48 0 0 9,21 0 1 17,6 0 0 1,6 0 0 0", "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0", "4,40 0 0 2,37 0 1 50,6 0 0 1,6 0 0 0"])
+    code = w.pick(
+        [
+            "4,48 0 0 9,21 0 1 17,6 0 0 1,6 0 0 0",
+            "4,48 0 0 9,21 0 1 6,6 0 0 1,6 0 0 0",
+            "4,40 0 0 2,37 0 1 50,6 0 0 1,6 0 0 0",
+        ]
+    )
     return f'-m bpf --bytecode "{code}"'
 
 
@@ -462,7 +503,11 @@ def _physdev(w, table, chain, proto):
 
 @_match("tcpmss")
 def _tcpmss(w, table, chain, proto):
-    return f"--tcp-flags SYN,RST SYN -m tcpmss {w._no()}--mss {w.pick(['1460', '1000:1450', '536'])}" if proto == "tcp" else ""
+    return (
+        f"--tcp-flags SYN,RST SYN -m tcpmss {w._no()}--mss {w.pick(['1460', '1000:1450', '536'])}"
+        if proto == "tcp"
+        else ""
+    )
 
 
 @_match("time")
@@ -496,7 +541,11 @@ def _quota(w, table, chain, proto):
 
 @_match("realm")
 def _realm(w, table, chain, proto):
-    return f"-m realm {w._no()}--realm {w.pick(['1', '2', '0', '0x7/0x7'])}" if chain in ("INPUT", "FORWARD", "OUTPUT", "POSTROUTING") else ""
+    return (
+        f"-m realm {w._no()}--realm {w.pick(['1', '2', '0', '0x7/0x7'])}"
+        if chain in ("INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
+        else ""
+    )
 
 
 @_match("policy")

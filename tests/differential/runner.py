@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,9 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
 def ask(simulator: Any, observation: Observation) -> tuple[dict[str, Any], str]:
     """Feed the packet. First without saying what happened: if the answer is a set, again with the observation, so
     that the simulator goes on in the world that is real. Returns the first answer."""
-    record = {k: v for k, v in (observation.record or {}).items() if (k not in STRIP and v is not None) or k in ("in", "src")}
+    record = {
+        k: v for k, v in (observation.record or {}).items() if (k not in STRIP and v is not None) or k in ("in", "src")
+    }
     record["at"] = observation.at
     if "inner" in record:
         del record["payload"]
@@ -151,7 +154,14 @@ def _compare_conntrack(kernel: KernelRun, simulator: Any, verdict: Verdict) -> N
             return
 
 
-def _touch(verdict: Verdict, situation: dict[str, Any], host: str, counters: dict[Any, Any], done: dict[int, Observation], index: int) -> None:
+def _touch(
+    verdict: Verdict,
+    situation: dict[str, Any],
+    host: str,
+    counters: dict[Any, Any],
+    done: dict[int, Observation],
+    index: int,
+) -> None:
     """Coverage: a rule is hit when its counter moved; missed when a later rule or the policy of its chain moved."""
     previous: dict[Any, Any] = {}
     for earlier in range(index - 1, -1, -1):
@@ -173,7 +183,9 @@ def _touch(verdict: Verdict, situation: dict[str, Any], host: str, counters: dic
             continue
         for name in names_of(texts.get((backend, table, chain, number), "")):
             verdict.touched[f"{name}|{'hit' if hit else 'miss'}"] += 1
-        verdict.touched[f"chain {table}:{chain if not chain.startswith('U') else 'user'}|{'hit' if hit else 'miss'}"] += 1
+        verdict.touched[
+            f"chain {table}:{chain if not chain.startswith('U') else 'user'}|{'hit' if hit else 'miss'}"
+        ] += 1
 
 
 def rule_texts(host: dict[str, Any]) -> dict[tuple[str, str, str, int], str]:
@@ -195,7 +207,7 @@ def names_of(text: str) -> list[str]:
     """Matches and targets of a rule."""
     words = text.split()
     out = []
-    for word, following in zip(words, words[1:], strict=False):
+    for word, following in pairwise(words):
         if word == "-m":
             out.append(f"match {following}")
         elif word == "-p":
@@ -203,5 +215,7 @@ def names_of(text: str) -> list[str]:
         elif word in ("-s", "-d", "-i", "-o"):
             out.append(f"match {word}")
         elif word in ("-j", "-g"):
-            out.append(f"target {'user chain' if following.startswith('U') and following[1:].isdigit() else following}{' (goto)' if word == '-g' else ''}")
+            out.append(
+                f"target {'user chain' if following.startswith('U') and following[1:].isdigit() else following}{' (goto)' if word == '-g' else ''}"
+            )
     return out

@@ -59,7 +59,9 @@ def _lists(situation: dict[str, Any]) -> list[tuple[str, str]]:
     return [(host, key) for key in keys for host in situation["topology"]["hosts"]]
 
 
-def _drop_items(best: Callable[[], dict[str, Any]], still: Callable[[dict[str, Any]], bool], path: tuple[str, str]) -> None:
+def _drop_items(
+    best: Callable[[], dict[str, Any]], still: Callable[[dict[str, Any]], bool], path: tuple[str, str]
+) -> None:
     host, key = path
     size = len(best()["topology"]["hosts"][host].get(key, []))
     while size:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 import pytest
-
 from lab_support import kernel
 
 from .generator import situation

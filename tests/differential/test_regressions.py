@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from lab_support import kernel
 
 from .runner import run
@@ -21,4 +20,6 @@ CASES = sorted((Path(__file__).resolve().parent.parent / "data" / "regressions")
 def test_once_different_now_equal(path: Path) -> None:
     case = json.loads(path.read_text())
     verdict = run(copy.deepcopy(case))
-    assert not verdict.kind, "\n".join([f"{path.name}, found as {case.get('found')}: {verdict.signature}", *verdict.details])
+    assert not verdict.kind, "\n".join(
+        [f"{path.name}, found as {case.get('found')}: {verdict.signature}", *verdict.details]
+    )

@@ -78,6 +78,10 @@ class Session:
             lab.step(index, op)
         for name, *command in packets[place]["run"]:
             lab.lab.run(name, *command)
+        for name, backends in lab.backends.items():
+            for backend in backends:
+                for table in ("raw", "mangle", "nat", "filter", "security"):
+                    lab.lab.run(name, f"iptables-{backend}", "-t", table, "-Z", check=False)
         lab.lab.snapshot(scratch)
         lab.start = None
         self.situation["packets"] = [{"op": "skip"}] * (place + 1) + packets[place + 1 :]

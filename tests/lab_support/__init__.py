@@ -1,12 +1,12 @@
 """Helpers of every test that asks the real kernel: a lab, packets into it, what was seen, counters, conntrack.
 
-    with lab('''
-        [hosts.r.interfaces]
-        eth0 = "10.0.0.1/24"
-        eth1 = "192.0.2.1/24"
-        ''') as bench:
-        result = bench.send({"host": "r", "in": "eth0", "proto": "udp", "src": "10.0.0.9", "dst": "192.0.2.9", "dport": 53})
-        assert result.left()[0].dev == "eth1"
+with lab('''
+    [hosts.r.interfaces]
+    eth0 = "10.0.0.1/24"
+    eth1 = "192.0.2.1/24"
+    ''') as bench:
+    result = bench.send({"host": "r", "in": "eth0", "proto": "udp", "src": "10.0.0.9", "dst": "192.0.2.9", "dport": 53})
+    assert result.left()[0].dev == "eth1"
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from nattrace.tracer.lab import load_topology
 from nattrace.tracer.lab.build import Lab, build, sweep
 from nattrace.tracer.lab.io import Result, Seen, Wires
@@ -29,7 +28,16 @@ from nattrace.tracer.lab.topology import Topology, from_data
 
 from .dumps import conntrack_entries, rule_counters
 
-__all__ = ["Bench", "conntrack_entries", "kernel", "lab", "rule_counters", "topology_of", "unique_prefix", "why_no_kernel"]
+__all__ = [
+    "Bench",
+    "conntrack_entries",
+    "kernel",
+    "lab",
+    "rule_counters",
+    "topology_of",
+    "unique_prefix",
+    "why_no_kernel",
+]
 
 _numbers = itertools.count(1)
 

@@ -8,7 +8,9 @@ from typing import Any
 from nattrace.tracer.lab.build import Lab
 
 
-def rule_counters(lab: Lab, host: str, backends: tuple[str, ...] = ("nft",)) -> dict[tuple[str, str, str, int], tuple[int, int]]:
+def rule_counters(
+    lab: Lab, host: str, backends: tuple[str, ...] = ("nft",)
+) -> dict[tuple[str, str, str, int], tuple[int, int]]:
     """(backend, table, chain, rule number; 0 = policy) → (packets, bytes), as ``iptables-save -c`` prints them."""
     out: dict[tuple[str, str, str, int], tuple[int, int]] = {}
     for backend in backends:
@@ -41,7 +43,13 @@ def conntrack_entries(lab: Lab, host: str) -> list[dict[str, Any]]:
 def parse_entry(line: str) -> dict[str, Any]:
     """One line of ``conntrack -L -o extended``."""
     words = line.split()
-    out: dict[str, Any] = {"proto": int(words[3]), "timeout": int(words[4]), "state": None, "flags": set(), "line": line}
+    out: dict[str, Any] = {
+        "proto": int(words[3]),
+        "timeout": int(words[4]),
+        "state": None,
+        "flags": set(),
+        "line": line,
+    }
     sides: list[dict[str, str]] = [{}, {}]
     side = -1
     for word in words[5:]:

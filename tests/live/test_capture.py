@@ -10,7 +10,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-
 from lab_support import Bench, kernel, lab
 from nattrace.sim.engine.simulate import Simulator
 from nattrace.sim.errors import InputError
@@ -121,7 +120,9 @@ def test_the_script_captures_the_same(tmp_path: Path) -> None:
     subprocess.run(["sh", "-n", str(path)], check=True)
     with lab(NET) as bench:
         snapshot = bench.snapshot(tmp_path / "snap") / "router"
-        subprocess.run(["ip", "netns", "exec", bench.lab.netns("router"), "sh", str(path), str(tmp_path / "plain")], check=True)
+        subprocess.run(
+            ["ip", "netns", "exec", bench.lab.netns("router"), "sh", str(path), str(tmp_path / "plain")], check=True
+        )
     plain = tmp_path / "plain"
     assert files(plain) >= files(snapshot) - {"expect.txt", "nft.json", "xfrm.txt", "neigh-proxy.json"}
     for name in ("link.json", "addr.json", "route.json", "rule.json", "ipset.txt"):
@@ -138,7 +139,15 @@ FLOWS = [
     {"host": "client", "in": None, "proto": "icmp", "src": None, "dst": "10.44.55.3", "icmp_id": 7},
     {"host": "router", "in": "eth1", "proto": "tcp", "src": "9.9.9.9", "dst": "203.0.113.77", "sport": 5, "dport": 80},
     {"host": "router", "in": "eth1", "proto": "tcp", "src": "9.9.9.9", "dst": "203.0.113.77", "sport": 5, "dport": 22},
-    {"host": "router", "in": "eth0", "proto": "udp", "src": "10.20.30.200", "dst": "8.8.8.8", "sport": 4000, "dport": 53},
+    {
+        "host": "router",
+        "in": "eth0",
+        "proto": "udp",
+        "src": "10.20.30.200",
+        "dst": "8.8.8.8",
+        "sport": 4000,
+        "dport": 53,
+    },
 ]
 
 
@@ -157,7 +166,18 @@ def test_an_anonymized_snapshot_answers_as_before_and_tells_nothing(tmp_path: Pa
     scrambler = Scrambler(key)
     anonymize(snapshot, key)
     everything = "".join(p.read_text() for p in snapshot.rglob("*") if p.is_file())
-    for secret in ("10.20.30.", "10.44.55.", "203.0.113.", "Miller", "MILLER", "staff", "eth0", '"router"', f'"{os.uname().nodename}"', "02:00:00:00:00"):
+    for secret in (
+        "10.20.30.",
+        "10.44.55.",
+        "203.0.113.",
+        "Miller",
+        "MILLER",
+        "staff",
+        "eth0",
+        '"router"',
+        f'"{os.uname().nodename}"',
+        "02:00:00:00:00",
+    ):
         assert secret not in everything, secret
     index = json.loads((snapshot / "snapshot.json").read_text())
     world = load_world(snapshot)

@@ -8,31 +8,29 @@ from typing import Any
 from ..differential.compare import conntrack_diff, match_finals, observed_of
 from ..differential.kernel import Final, Observation
 from .evidence import Command, Do, Evidence, Packet, line
-from .observed import Bench, captures, conntrack_of
+from .observed import Bench, captures, stack_answered
 from .predicted import Prediction
 
 STRIP = ("ip_id", "id")
 
 
-def run(stage: str, does: list[Do]) -> tuple[Evidence, list[str]]:
+def run(bench: Bench, prediction: Prediction, does: list[Do]) -> tuple[Evidence, list[str]]:
     """What the kernel did, and where the simulator differs."""
     differences: list[str] = []
-    prediction = Prediction(stage)
-    with Bench(stage) as bench:
-        for number, step in enumerate(does):
-            if isinstance(step, Command):
-                bench.type(step)
-                prediction.type(step)
-            elif isinstance(step, Packet):
-                found = exchange(bench, prediction, step.record)
-                differences += [f"step {number}: {text}" for text in found]
-            else:
-                time.sleep(step.seconds)
-                prediction.pass_time(step.seconds)
-            if differences:
-                break
-        differences = differences or after(bench, prediction)
-        evidence = bench.finish()
+    for number, step in enumerate(does):
+        if isinstance(step, Command):
+            bench.type(step)
+            prediction.type(step)
+        elif isinstance(step, Packet):
+            found = exchange(bench, prediction, step.record)
+            differences += [f"step {number}: {text}" for text in found]
+        else:
+            time.sleep(step.seconds)
+            prediction.pass_time(step.seconds)
+        if differences:
+            break
+    differences = differences or after(bench, prediction)
+    evidence = bench.finish()
     evidence.story = prediction.evidence.story
     return evidence, differences
 
@@ -40,7 +38,7 @@ def run(stage: str, does: list[Do]) -> tuple[Evidence, list[str]]:
 def exchange(bench: Bench, prediction: Prediction, record: dict[str, Any]) -> list[str]:
     """One packet and its answer on both sides."""
     first, back = bench.exchange(dict(record))
-    found = feed(prediction, first, answer_too=bench.stack_answered(first))
+    found = feed(prediction, first, answer_too=stack_answered(first))
     if not found and back is not None:
         found = [f"answer: {text}" for text in feed(prediction, back, answer_too=False)]
     return found
@@ -99,6 +97,6 @@ def after(bench: Bench, prediction: Prediction) -> list[str]:
             if have != packets:
                 out.append(f"{host} counter {':'.join(map(str, rule))}: predicted {have}, kernel {packets}")
         conns = prediction.simulator.conntrack(host)
-        found = conntrack_diff(conntrack_of(bench, host), conns, prediction.simulator.state.known, now)
+        found = conntrack_diff(bench.conntrack(host), conns, prediction.simulator.state.known, now)
         out += [f"{host} {text}" for text in found]
     return out

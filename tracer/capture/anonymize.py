@@ -24,7 +24,16 @@ _IPV6 = re.compile(r"(?<![\w:.])(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?:/(\
 _MAC = re.compile(r"(?<![\w:])(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}(?![\w:])")
 
 # Ranges whose meaning the simulator knows: the path to them is kept, what lies below is scrambled.
-_KEPT_PATHS = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+_KEPT_PATHS = (
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "224.0.0.0/3",
+)
 _UNTOUCHED = ((0, 8), (127 << 24, 8), (7 << 29, 3))
 _KEPT_NAMES = frozenset(("lo", "all", "default", "none", "root", "any"))
 
@@ -222,7 +231,9 @@ def _write(path: Path, text: str) -> None:
 
 def _collect_anchors(home: Path, scrambler: Scrambler) -> None:
     for path in home.glob("*tables*save.txt"):
-        for found in re.finditer(r"(?:-i|-o|--physdev-in|--physdev-out|--in-interface|--out-interface) (\S+)\+(?=\s|$)", path.read_text()):
+        for found in re.finditer(
+            r"(?:-i|-o|--physdev-in|--physdev-out|--in-interface|--out-interface) (\S+)\+(?=\s|$)", path.read_text()
+        ):
             scrambler.anchors.append(found[1])
 
 
@@ -243,12 +254,16 @@ def _rewrite(path: Path, scrambler: Scrambler) -> None:
 def _plain_file(text: str, scrambler: Scrambler) -> str:
     """Words that name a device after ``dev``, ``iif``…; addresses everywhere; nothing else is known about it."""
     text = re.sub(
-        r"\b(dev|iif|oif|master|link/\S+ dev|via dev) (\S+)", lambda m: f"{m[1]} {scrambler.interface(m[2])}", scrambler.addresses(text)
+        r"\b(dev|iif|oif|master|link/\S+ dev|via dev) (\S+)",
+        lambda m: f"{m[1]} {scrambler.interface(m[2])}",
+        scrambler.addresses(text),
     )
     return re.sub(r"^(\d+: )([^:@\s]+)", lambda m: m[1] + scrambler.interface(m[2]), text, flags=re.M)
 
 
-_INTERFACE_KEYS = frozenset(("ifname", "dev", "link", "master", "iif", "oif", "iifname", "oifname", "parentdev", "bridge"))
+_INTERFACE_KEYS = frozenset(
+    ("ifname", "dev", "link", "master", "iif", "oif", "iifname", "oifname", "parentdev", "bridge")
+)
 _ADDRESS_KEYS = frozenset((
     "local", "address", "broadcast", "dst", "src", "gateway", "prefsrc", "lladdr", "host", "permaddr", "link_pointtopoint",
     "remote", "group", "anycast", "mac",
@@ -268,7 +283,14 @@ def _json_value(value: Any, key: str, scrambler: Scrambler) -> Any:
             if k in _DROPPED_KEYS and k != "prog":
                 continue
             length = value.get(f"{k}len") if k in ("src", "dst") else length
-            if k in _ADDRESS_KEYS and isinstance(v, str) and isinstance(length, int) and "/" not in v and "." in v and k in ("src", "dst"):
+            if (
+                k in _ADDRESS_KEYS
+                and isinstance(v, str)
+                and isinstance(length, int)
+                and "/" not in v
+                and "." in v
+                and k in ("src", "dst")
+            ):
                 out[k] = scrambler.addresses(f"{v}/{length}").partition("/")[0]
             elif k == "label" and isinstance(v, str):
                 head, colon, tail = v.partition(":")
@@ -297,7 +319,9 @@ _NAMED_OPTIONS = {
     "--rateest1": "rate", "--rateest2": "rate", "--rateest-name": "rate", "--label": "timer", "--selctx": "context",
     "--led-trigger-id": "led", "--genre": "genre",
 }  # fmt: skip
-_INTERFACE_OPTIONS = frozenset(("-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out", "--oif"))
+_INTERFACE_OPTIONS = frozenset(
+    ("-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out", "--oif")
+)
 _TEXT_KEPT = frozenset(("policy",))  # names of protocols' own things that decide what matches
 
 
@@ -328,7 +352,9 @@ def _save_line(line: str, chains: set[str], scrambler: Scrambler) -> str:
     before = ""
     for word in words:
         kind = _NAMED_OPTIONS.get(before)
-        if before in ("-A", "-j", "-g", "-N", "--jump", "--goto") and word in chains | {w for w in (word,) if before == "-A"}:
+        if before in ("-A", "-j", "-g", "-N", "--jump", "--goto") and word in chains | {
+            w for w in (word,) if before == "-A"
+        }:
             word = _chain(word, scrambler)
         elif kind == "text":
             scrambler.notes.append("strings that rules look for in payloads are replaced by others of the same length")
@@ -398,9 +424,11 @@ def _sysctl_file(text: str, scrambler: Scrambler) -> str:
 
 def _sockets_file(text: str, scrambler: Scrambler) -> str:
     """``ss``: without processes' names, with devices renamed."""
-    text = re.sub(r' users:\(\([^\s]*\)\)', "", text)
+    text = re.sub(r" users:\(\([^\s]*\)\)", "", text)
     text = re.sub(r"%([^\s:\]]+)", lambda m: "%" + scrambler.interface(m[1]), text)
-    text = re.sub(r"cgroup:(\S+)", lambda m: "cgroup:" + (m[1] if m[1] == "/" else "/" + scrambler.name("cgroup", m[1])), text)
+    text = re.sub(
+        r"cgroup:(\S+)", lambda m: "cgroup:" + (m[1] if m[1] == "/" else "/" + scrambler.name("cgroup", m[1])), text
+    )
     return scrambler.addresses(text)
 
 
@@ -425,7 +453,14 @@ def _hosts_file(text: str, scrambler: Scrambler) -> str:
     for line in text.splitlines():
         words = line.split()
         if words:
-            out.append(" ".join([scrambler.addresses(words[0]), *(w if w == "localhost" else scrambler.name("host", w) for w in words[1:])]))
+            out.append(
+                " ".join(
+                    [
+                        scrambler.addresses(words[0]),
+                        *(w if w == "localhost" else scrambler.name("host", w) for w in words[1:]),
+                    ]
+                )
+            )
     return "\n".join(out) + "\n" if out else ""
 
 
@@ -476,9 +511,15 @@ def _nft_devices(body: Any, scrambler: Scrambler) -> Any:
         match = expression.get("match") if isinstance(expression, dict) else None
         if isinstance(match, dict) and isinstance(match.get("left"), dict):
             meta = match["left"].get("meta")
-            if isinstance(meta, dict) and meta.get("key") in ("iifname", "oifname", "iif", "oif") and isinstance(match.get("right"), str):
+            if (
+                isinstance(meta, dict)
+                and meta.get("key") in ("iifname", "oifname", "iif", "oif")
+                and isinstance(match.get("right"), str)
+            ):
                 name = match["right"]
-                match["right"] = scrambler.interface(name[:-1] + "+")[:-1] + "*" if name.endswith("*") else scrambler.interface(name)
+                match["right"] = (
+                    scrambler.interface(name[:-1] + "+")[:-1] + "*" if name.endswith("*") else scrambler.interface(name)
+                )
     return body
 
 

@@ -205,7 +205,9 @@ def _tc(home: Path, unread: list[str]) -> None:
     text = ""
     for name in sorted(os.listdir("/sys/class/net")) if _same_sysfs() else _devices(home):
         for words in (("ingress",), ("egress",), ()):
-            run = subprocess.run(["tc", "filter", "show", "dev", name, *words], capture_output=True, text=True, check=False)
+            run = subprocess.run(
+                ["tc", "filter", "show", "dev", name, *words], capture_output=True, text=True, check=False
+            )
             if run.returncode == 0 and run.stdout.strip():
                 text += f"# dev {name} {' '.join(words)}\n{run.stdout}"
     if text:

@@ -1,6 +1,6 @@
 """``nattrace snapshot --script``: a plain POSIX shell script that captures a host where nattrace is not installed.
 
-    nattrace snapshot --script | ssh root@gw sh > gw.tar
+nattrace snapshot --script | ssh root@gw sh > gw.tar
 """
 
 from __future__ import annotations

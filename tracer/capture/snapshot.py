@@ -162,7 +162,9 @@ def _fill(home: Path, places: dict[str, str | None], names: dict[str, str], flat
         try:
             write_dumps(folder, path, unread)
         except PermissionError as error:
-            raise MissingFacility(f"{place}: {error.strerror}", remedy="other namespaces are root's: use sudo") from None
+            raise MissingFacility(
+                f"{place}: {error.strerror}", remedy="other namespaces are root's: use sudo"
+            ) from None
         _meta(folder, name, place if path is not None else None)
         report.hosts.append(name)
         if unread:

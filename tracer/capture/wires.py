@@ -57,7 +57,9 @@ class _Union:
         self.up[self.find(a)] = self.find(b)
 
 
-def segments(links: dict[str, list[dict[str, Any]]], paths: dict[str, str | None], wanted: set[str]) -> list[dict[str, Any]]:
+def segments(
+    links: dict[str, list[dict[str, Any]]], paths: dict[str, str | None], wanted: set[str]
+) -> list[dict[str, Any]]:
     """Segments among the ``wanted`` hosts. ``links``: host → ``ip -j -d link``, also of namespaces that are only
     wires; ``paths``: host → path of its namespace."""
     by_index = {host: {int(x["ifindex"]): x["ifname"] for x in rows} for host, rows in links.items()}
@@ -84,7 +86,7 @@ def segments(links: dict[str, list[dict[str, Any]]], paths: dict[str, str | None
                 if peer is not None:
                     joined.join(port, peer)
             master = link.get("master")
-            if master in names and _kind(rows, master) == "bridge":
+            if master is not None and master in names and _kind(rows, master) == "bridge":
                 joined.join(port, (host, master))
                 enslaved.add(port)
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .options import print_json
+
+if TYPE_CHECKING:
+    from ..lab.topology import Topology
 
 
 @click.group(short_help="Build a topology in network namespaces on this machine.")
@@ -43,7 +48,7 @@ def _lab_name(topology: str) -> str:
     return "".join(c for c in stem if c.isalnum() or c == "_")[:12] or "lab"
 
 
-def _topology(text: str) -> object:
+def _topology(text: str) -> Topology:
     from nattrace.sim.snapshot.load import bundled
 
     from ..lab import load_topology
@@ -104,11 +109,11 @@ def run(topology: str, command: tuple[str, ...], host: str | None) -> int:
     from ..lab.build import build
 
     found = _topology(topology)
-    names = [h.name for h in found.hosts]  # type: ignore[attr-defined]
+    names = [h.name for h in found.hosts]
     if host is not None and host not in names:
         raise InputError(f"no host {host!r}", remedy=f"hosts: {', '.join(names)}")
     words = list(command[1:] if command[0] == "--" else command)
-    with build(found, f"run{os.getpid()}") as made:  # type: ignore[arg-type]
+    with build(found, f"run{os.getpid()}") as made:
         env = os.environ | {"NATTRACE_LAB": made.prefix}
         if host is not None:
             words = ["ip", "netns", "exec", made.netns(host), *words]

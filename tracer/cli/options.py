@@ -15,10 +15,29 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # kinds of dumps that can be named one by one
 SINGLE_FILES = (
-    "iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save", "nft", "ipset", "link", "addr", "neigh",
-    "neigh-proxy", "route", "route6", "rule", "rule6", "nexthop", "sysctl", "conntrack", "expect", "sockets", "passwd", "group",
+    "iptables-save",
+    "ip6tables-save",
+    "iptables-legacy-save",
+    "ip6tables-legacy-save",
+    "nft",
+    "ipset",
+    "link",
+    "addr",
+    "neigh",
+    "neigh-proxy",
+    "route",
+    "route6",
+    "rule",
+    "rule6",
+    "nexthop",
+    "sysctl",
+    "conntrack",
+    "expect",
+    "sockets",
+    "passwd",
+    "group",
     "hosts",
-)  # fmt: skip
+)
 _RENAMED = {"route": "route-file", "rule": "rule-file", "expect": "expect-file"}  # those names are taken by why
 
 
@@ -27,8 +46,13 @@ def snapshot_options(command: F) -> F:
     for kind in reversed(SINGLE_FILES):
         option = f"--{_RENAMED.get(kind, kind)}"
         shown = kind == "iptables-save"
-        command = click.option(option, f"file_{kind.replace('-', '_')}", metavar="FILE", hidden=not shown,
-                               help="A single dump; so are --conntrack, --sysctl, --addr, --route-file … (see the reference).")(command)  # fmt: skip
+        command = click.option(
+            option,
+            f"file_{kind.replace('-', '_')}",
+            metavar="FILE",
+            hidden=not shown,
+            help="A single dump; so are --conntrack, --sysctl, --addr, --route-file … (see the reference).",
+        )(command)
     return click.option(
         "-S", "--snapshot", metavar="PATH|NAME", help="Snapshot to read; without it, this host (read only)."
     )(command)
@@ -58,8 +82,9 @@ def live(strict: bool = False) -> World:
 
     if not sys.platform.startswith("linux"):
         raise MissingFacility(
-            f"this host ({sys.platform}) has no netfilter to read", remedy="name a snapshot: -S PATH (nattrace snapshot --script makes one)"
-        )  # fmt: skip
+            f"this host ({sys.platform}) has no netfilter to read",
+            remedy="name a snapshot: -S PATH (snapshot --script makes one)",
+        )
     from ..capture import capture
 
     home = Path(tempfile.mkdtemp(prefix="nattrace-"))

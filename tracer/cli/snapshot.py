@@ -45,9 +45,7 @@ def snapshot(out: str | None, **options: Any) -> int:
         return 0
     from nattrace.sim.render.style import clean
 
-    print(
-        f"{report.target}: {len(report.hosts)} host{'s' if len(report.hosts) != 1 else ''} ({', '.join(map(clean, report.hosts))})"
-    )
+    print(f"{report.target}: {', '.join(map(clean, report.hosts))}")
     for host, items in report.unread.items():
         for item in items:
             print(clean(f"  not read on {host}: {item}"), file=sys.stderr)

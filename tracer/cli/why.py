@@ -19,7 +19,8 @@ from .options import load, print_json, snapshot_options
     "--expect",
     multiple=True,
     metavar="WHAT",
-    help="delivered | dropped | 'rule nat:POSTROUTING:3' | 'snat A' | 'dnat A:P' | 'out IFACE' | reply: why it did not happen (status 1).",
+    help="delivered | dropped | 'rule nat:POSTROUTING:3' | 'snat A' | 'dnat A:P' | 'out IFACE' | reply: "
+    "why it did not happen (status 1).",
 )
 @click.option(
     "--set", "set_", multiple=True, metavar="SYSCTL=VALUE", help="What if this sysctl were different (… at HOST)."

@@ -86,7 +86,9 @@ class Lab:
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.down()
 
 
@@ -146,8 +148,8 @@ def build(topology: Topology, prefix: str, keep: bool = False) -> Lab:
             _early(host, lab)
         _infrastructure(plan, lab)
         netns.run(["ip", "-batch", "-"], "".join(plan.links))
-        for host, lines in plan.inside.items():
-            netns.run(["ip", "-batch", "-"], "".join(lines), f"{prefix}-{host}")
+        for place, lines in plan.inside.items():
+            netns.run(["ip", "-batch", "-"], "".join(lines), f"{prefix}-{place}")
         for host in topology.hosts:
             _links_up(host, lab)
         for host in topology.hosts:
@@ -181,7 +183,9 @@ def _plan(topology: Topology, lab: Lab) -> _Plan:
     for host in topology.hosts:
         for i in host.interfaces:
             if i.kind == "bridge":
-                plan.links.append(f"link add name {i.name} {_attributes(i)} netns {lab.netns(host.name)} type bridge stp_state 0 forward_delay 0\n")
+                plan.links.append(
+                    f"link add name {i.name} {_attributes(i)} netns {lab.netns(host.name)} type bridge stp_state 0 forward_delay 0\n"
+                )
                 made.add((host.name, i.name))
                 lab.macs[host.name, i.name] = i.mac or ""
     for number, segment in enumerate(topology.segments):
@@ -209,7 +213,7 @@ def _plan_segment(plan: _Plan, lab: Lab, topology: Topology, members: tuple[tupl
     bridges = [m for m in members if specs[m].kind == "bridge"]
     plain = [m for m in members if specs[m].kind != "bridge"]
     if not bridges and len(plain) == 2:
-        (a, a_dev), (b, b_dev) = plain
+        (a, _), (b, b_dev) = plain
         peer = specs[plain[1]]
         lab.macs[b, b_dev] = peer.mac or _mac(len(lab.macs))
         _pair(plan, lab, a, specs[plain[0]], b, f"{b_dev} {_attributes(peer, lab.macs[b, b_dev])}")
@@ -221,7 +225,9 @@ def _plan_segment(plan: _Plan, lab: Lab, topology: Topology, members: tuple[tupl
     else:
         hub_host, hub = WIRE, bridge
         rest = list(members)
-        plan.inside.setdefault(WIRE, []).insert(0, f"link add {hub} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {hub} up\n")
+        plan.inside.setdefault(WIRE, []).insert(
+            0, f"link add {hub} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set {hub} up\n"
+        )
     for host, dev in rest:
         if hub_host == WIRE:
             far = Interface(f"w{sum(len(v) for v in plan.inside.values())}")
@@ -359,7 +365,9 @@ def _wait_ready(host: HostSpec, lab: Lab) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while True:
         links = json.loads(netns.run(["ip", "-j", "link"], netns=lab.netns(host.name)) or "[]")
-        ready = {x["ifname"] for x in links if x.get("operstate") in ("UP", "UNKNOWN") and "LOWER_UP" in x.get("flags", ())}
+        ready = {
+            x["ifname"] for x in links if x.get("operstate") in ("UP", "UNKNOWN") and "LOWER_UP" in x.get("flags", ())
+        }
         for link in links:
             if (host.name, link["ifname"]) in lab.macs or link.get("link_type") == "ether":
                 lab.macs[host.name, link["ifname"]] = link.get("address", "")
@@ -382,9 +390,7 @@ def _configure(host: HostSpec, lab: Lab) -> None:
         _ip(host, lab, [f"{_six(words)}route append {words.removeprefix('-6 ')}\n" for words in routes])
     if host.replace_rules:
         rules = _rule_changes(host, lab)
-    neighbours = [
-        f"neigh add {words}\n" if not words.startswith("proxy") else f"neigh add {words}\n" for words in host.neighbours
-    ]
+    neighbours = [f"neigh add {words}\n" for words in host.neighbours]
     _ip(host, lab, rules + neighbours)
     if host.ipset:
         netns.run(["ipset", "restore"], host.ipset, lab.netns(host.name))
@@ -458,8 +464,9 @@ def _route_changes(host: HostSpec, lab: Lab) -> list[str]:
 
 def _norm_route(words: str) -> str:
     """One spelling: ``unicast``, ``scope global``, ``proto boot`` and table main are what is meant without them."""
-    for plain in ("unicast ", "scope global ", "table main ", "proto boot ", "via inet "):
-        words = re.sub(rf"(^| ){re.escape(plain)}", lambda m, p=plain: f"{m[1]}via " if p == "via inet " else m[1], f"{words} ")
+    for plain in ("unicast ", "scope global ", "table main ", "proto boot "):
+        words = re.sub(rf"(^| ){re.escape(plain)}", r"\1", f"{words} ")
+    words = words.replace(" via inet ", " via ")
     return " ".join(words.split())
 
 
@@ -476,7 +483,9 @@ def _rule_changes(host: HostSpec, lab: Lab) -> list[str]:
 
 def _norm_rule(words: str) -> str:
     text = words.replace(" table ", " lookup ").replace("[detached]", "").replace("[unresolved]", "")
-    text = re.sub(r" from all(?= .*(from|to|fwmark|iif|oif|lookup|goto|unreachable|prohibit|blackhole))", "", f" {text} ")
+    text = re.sub(
+        r" from all(?= .*(from|to|fwmark|iif|oif|lookup|goto|unreachable|prohibit|blackhole))", "", f" {text} "
+    )
     return " ".join(text.split())
 
 
@@ -502,7 +511,14 @@ def _started(pid: int) -> str:
 def _remember(prefix: str, namespaces: list[str], keep: bool) -> None:
     STATE.mkdir(parents=True, exist_ok=True)
     pid = os.getpid()
-    data = {"prefix": prefix, "namespaces": namespaces, "pid": pid, "started": _started(pid), "keep": keep, "processes": []}
+    data = {
+        "prefix": prefix,
+        "namespaces": namespaces,
+        "pid": pid,
+        "started": _started(pid),
+        "keep": keep,
+        "processes": [],
+    }
     (STATE / f"{prefix}.json").write_text(json.dumps(data))
 
 

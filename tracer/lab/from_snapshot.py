@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def from_snapshot(directory: str | Path) -> Topology:
     index = root / "snapshot.json"
     if index.is_file():
         top = _json(index)
-    names = top.get("hosts") or sorted(p.name for p in root.iterdir() if p.is_dir() and any(_dump(p, k) for k in _KINDS))
+    names = top.get("hosts") or sorted(
+        p.name for p in root.iterdir() if p.is_dir() and any(_dump(p, k) for k in _KINDS)
+    )
     homes = {name: root / name for name in names}
     if not names and any(_dump(root, kind) for kind in _KINDS):
         homes = {_flat_name(root): root}
@@ -131,7 +134,9 @@ def _interfaces(host: str, home: Path, notes: list[str], in_segment: set[tuple[s
         kind = link.get("linkinfo", {}).get("info_kind", "")
         flags = link.get("flags", [])
         if "LOOPBACK" in flags or name == "lo":
-            out.append(Interface(name, tuple(addresses.get(name, ())), up="UP" in flags, kind="loopback", mtu=link.get("mtu")))
+            out.append(
+                Interface(name, tuple(addresses.get(name, ())), up="UP" in flags, kind="loopback", mtu=link.get("mtu"))
+            )
             continue
         if kind not in _MADE_HERE:
             notes.append(f"{host}: {name} is a {kind}; built as an ordinary interface")
@@ -203,15 +208,15 @@ def _addresses(home: Path) -> dict[str, list[str]]:
         return out
     for link in _json(path):
         for info in link.get("addr_info", ()):
-            words = _address(info)
-            if words:
-                out.setdefault(link.get("ifname", ""), []).append(words)
+            address = _address(info)
+            if address:
+                out.setdefault(link.get("ifname", ""), []).append(address)
     return out
 
 
 def _plain_address(words: list[str]) -> str:
     kept = [words[0]]
-    for key, value in zip(words[1:], words[2:], strict=False):
+    for key, value in pairwise(words):
         if key in ("peer", "brd", "scope"):
             kept += [key, value]
     return " ".join(kept)
@@ -246,11 +251,16 @@ def _routes(home: Path, family: int) -> tuple[str, ...]:
     if path is None:
         return ()
     if path.suffix == ".txt":
-        lines = [re.sub(r" (linkdown|dead|onlink_dead|offload|notify)\b", "", x).strip() for x in path.read_text().splitlines()]
+        lines = [
+            re.sub(r" (linkdown|dead|onlink_dead|offload|notify)\b", "", x).strip()
+            for x in path.read_text().splitlines()
+        ]
         return tuple(x for x in lines if x and not (family == 6 and ("fe80::" in x or "ff00::" in x)))
     out = []
     for route in _json(path):
-        if family == 6 and (route.get("protocol") == "kernel" or str(route.get("dst", "")).startswith(("fe80", "ff00"))):
+        if family == 6 and (
+            route.get("protocol") == "kernel" or str(route.get("dst", "")).startswith(("fe80", "ff00"))
+        ):
             continue
         out.append(_route(route, family))
     return tuple(out)

@@ -125,8 +125,14 @@ class Wires:
 
     def _open(self, arrivals: tuple[int, ...]) -> None:
         edge_path = netns.path_of(f"{self.lab.prefix}-{EDGE}")
-        netns.run(["ip", "link", "add", "f0", "type", "veth", "peer", "name", "f1"], netns=f"{self.lab.prefix}-{EDGE}", check=False)
-        netns.run(["ip", "-batch", "-"], "link set f0 arp off up\nlink set f1 arp off up\n", f"{self.lab.prefix}-{EDGE}")
+        netns.run(
+            ["ip", "link", "add", "f0", "type", "veth", "peer", "name", "f1"],
+            netns=f"{self.lab.prefix}-{EDGE}",
+            check=False,
+        )
+        netns.run(
+            ["ip", "-batch", "-"], "link set f0 arp off up\nlink set f1 arp off up\n", f"{self.lab.prefix}-{EDGE}"
+        )
         with netns.inside(edge_path):
             for port, far in self.lab.edge_ports.items():
                 sock = _packet_socket()
@@ -167,7 +173,9 @@ class Wires:
     def __enter__(self) -> Wires:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # ------------------------------------------------------------------------------------------ sending
@@ -235,7 +243,11 @@ class Wires:
                 _as_user(uid, record.get("gid", uid) or 0)
                 try:
                     sock = self._local_socket(proto, record)
-                    stand_in = socket.socket(socket.AF_INET, socket.SOCK_STREAM) if proto == 6 and not is_connect(record) else None
+                    stand_in = (
+                        socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                        if proto == 6 and not is_connect(record)
+                        else None
+                    )
                 finally:
                     _as_user(0, 0)
             except OSError as error:
@@ -457,7 +469,9 @@ class Wires:
             except OSError:
                 continue  # an error queued on the socket by an ICMP message: reading it clears it
             found = True
-            index = next((struct.unpack_from("=i", d)[0] for lv, t, d in ancillary if (lv, t) == (socket.SOL_IP, IP_PKTINFO)), 0)
+            index = next(
+                (struct.unpack_from("=i", d)[0] for lv, t, d in ancillary if (lv, t) == (socket.SOL_IP, IP_PKTINFO)), 0
+            )
             try:
                 seen.append(Seen(host, self._device(host, index), "arrived", parse(data), _stamp(ancillary), data))
             except (ValueError, struct.error):

@@ -1,7 +1,7 @@
 """Packets as JSON records (the contract's ``simulate`` keys) to bytes and back, checksums right.
 
-    frame = build({"proto": "udp", "src": "10.0.0.2", "dst": "8.8.8.8", "sport": 4000, "dport": 53})
-    parse(frame)["dport"]                 # 53
+frame = build({"proto": "udp", "src": "10.0.0.2", "dst": "8.8.8.8", "sport": 4000, "dport": 53})
+parse(frame)["dport"]                 # 53
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def number_of(proto: Any) -> int:
     """``tcp``, ``6`` or 6."""
     if isinstance(proto, int):
         return proto
-    return PROTO_NUMBER.get(proto) if proto in PROTO_NUMBER else int(proto)  # type: ignore[return-value]
+    return PROTO_NUMBER[proto] if proto in PROTO_NUMBER else int(proto)
 
 
 def build(record: dict[str, Any]) -> bytes:
@@ -95,7 +95,11 @@ def _header(record: dict[str, Any], proto: int) -> bytes:
 def _icmp(record: dict[str, Any]) -> bytes:
     kind, code = record.get("type", 8), record.get("code", 0)
     if record.get("inner") is not None:
-        rest = socket.inet_aton(record["gateway"]) if record.get("gateway") else struct.pack("!HH", 0, record.get("mtu", 0) or 0)
+        rest = (
+            socket.inet_aton(record["gateway"])
+            if record.get("gateway")
+            else struct.pack("!HH", 0, record.get("mtu", 0) or 0)
+        )
         return struct.pack("!BBH", kind, code, 0) + rest + build(record["inner"])[:548]
     return struct.pack("!BBHHH", kind, code, 0, record.get("icmp_id", 0), record.get("seq", 0))
 

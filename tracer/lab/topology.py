@@ -172,7 +172,13 @@ class _Reader:
             mtu = None
         kind = "loopback" if name == "lo" else "bridge" if table.get("bridge") else "veth"
         return Interface(
-            name, addresses, table.get("mac"), mtu, up=bool(table.get("up", True)), arp=bool(table.get("arp", True)), kind=kind
+            name,
+            addresses,
+            table.get("mac"),
+            mtu,
+            up=bool(table.get("up", True)),
+            arp=bool(table.get("arp", True)),
+            kind=kind,
         )
 
     def sysctls(self, path: str, value: Any) -> tuple[tuple[str, str], ...]:
@@ -260,7 +266,9 @@ def from_data(data: dict[str, Any], file: str = "topology") -> Topology:
     for segment in segments:
         for member in segment.members:
             if member in seen:
-                reader.error(f"segments.{segment.name}", f"{member[0]}:{member[1]} is in segment {seen[member]} already")
+                reader.error(
+                    f"segments.{segment.name}", f"{member[0]}:{member[1]} is in segment {seen[member]} already"
+                )
             seen[member] = segment.name
     if reader.errors:
         raise reader.errors[0] if len(reader.errors) == 1 else ErrorList(reader.errors)

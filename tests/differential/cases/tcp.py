@@ -69,7 +69,7 @@ CASES = [
         "tcp stray answers of a masqueraded flow are not translated",
         gateway(*WATCH, "-t nat -A POSTROUTING -o eth1 -j MASQUERADE"),
         [Talk().c("S", 1000), reply(0), tcp("g:eth1", "10.0.0.2:80", "10.0.0.1:4000", "SA", 5000, 999999),
-         tcp("g:eth1", "10.0.0.2:80", "10.0.0.1:4000", "A", 900000, 1001), Talk().c("SA", 5, 5)],
+         tcp("g:eth1", "10.0.0.2:80", "10.0.0.1:4000", "A", 900000, 1001), Talk(4100).c("SA", 5, 5)],
         {0: "left g:eth1 tcp 10.0.0.1→10.0.0.2 4000→80 S", 3: "R", 4: "192.168.1.10→10.0.0.2"},
     ),
     Case(

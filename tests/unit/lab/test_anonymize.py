@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from nattrace.sim.model.addr import is_multicast, is_private
 from nattrace.tracer.capture.anonymize import Scrambler
 
@@ -41,7 +40,9 @@ def test_a_network_keeps_its_zero_bits_and_its_members(a: int, plen: int) -> Non
 
 def test_texts_are_rewritten_where_an_address_stands_and_nowhere_else() -> None:
     scrambler = Scrambler(b"z" * 32)
-    text = scrambler.addresses("-s 10.1.2.3/32 -d 198.51.100.0/255.255.255.0 v1.8.9 1.2.3 02:00:00:00:00:09 ff:ff:ff:ff:ff:ff 0.0.0.0")
+    text = scrambler.addresses(
+        "-s 10.1.2.3/32 -d 198.51.100.0/255.255.255.0 v1.8.9 1.2.3 02:00:00:00:00:09 ff:ff:ff:ff:ff:ff 0.0.0.0"
+    )
     assert "10.1.2.3" not in text and "198.51.100" not in text and "02:00:00:00:00:09" not in text
     assert "/255.255.255.0 v1.8.9 1.2.3" in text and text.endswith("ff:ff:ff:ff:ff:ff 0.0.0.0")
 

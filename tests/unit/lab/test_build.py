@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from lab_support import kernel, lab, topology_of, unique_prefix
 from nattrace.sim.errors import InputError
 from nattrace.tracer.lab.build import build, down, labs, sweep
@@ -127,6 +126,9 @@ def test_a_snapshot_of_a_lab_builds_an_equal_lab(tmp_path: Path) -> None:
     for host in ("client", "router"):
         for name in ("link.json", "addr.json", "route.json", "rule.json", "sysctl.txt"):
             assert (first / host / name).read_text() == (second / host / name).read_text(), f"{host}/{name}"
-        rules = [[x for x in (d / host / "iptables-save.txt").read_text().splitlines() if x[:1] != "#"] for d in (first, second)]
+        rules = [
+            [x for x in (d / host / "iptables-save.txt").read_text().splitlines() if x[:1] != "#"]
+            for d in (first, second)
+        ]
         assert rules[0] == rules[1]
     assert (first / "snapshot.json").read_text() == (second / "snapshot.json").read_text()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from nattrace.tracer.lab.packets import arp_reply, build, checksum, parse
 
 BASE = {"src": "10.0.0.2", "dst": "8.8.8.8", "ttl": 61, "tos": 16}
@@ -16,7 +15,13 @@ BASE = {"src": "10.0.0.2", "dst": "8.8.8.8", "ttl": 61, "tos": 16}
         {"proto": "tcp", "sport": 1, "dport": 2, "flags": "SA", "tcp_seq": 7, "tcp_ack": 9, "window": 100, "mss": 1400},
         {"proto": "icmp", "type": 8, "code": 0, "icmp_id": 77, "seq": 3},
         {"proto": "icmp", "type": 3, "code": 4, "mtu": 1300, "inner": {**BASE, "proto": "udp", "sport": 5, "dport": 6}},
-        {"proto": "icmp", "type": 5, "code": 1, "gateway": "10.0.0.9", "inner": {**BASE, "proto": "udp", "sport": 5, "dport": 6}},
+        {
+            "proto": "icmp",
+            "type": 5,
+            "code": 1,
+            "gateway": "10.0.0.9",
+            "inner": {**BASE, "proto": "udp", "sport": 5, "dport": 6},
+        },
         {"proto": "esp", "spi": 256},
         {"proto": "99", "len": 40},
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from nattrace.sim.errors import InputError
 from nattrace.tracer.lab import load_topology
 from nattrace.tracer.lab.from_snapshot import _route, _rule
@@ -48,7 +47,10 @@ def test_a_file_becomes_hosts_segments_and_edges(tmp_path: Path) -> None:
 
 def test_rules_become_a_restore_text_in_their_order() -> None:
     text = restore_text(["-t nat -A POSTROUTING -j MASQUERADE", "-A INPUT -j DROP", "iptables -t nat -P OUTPUT ACCEPT"])
-    assert text == "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n*filter\n-A INPUT -j DROP\nCOMMIT\n*nat\n-P OUTPUT ACCEPT\nCOMMIT\n"
+    assert (
+        text
+        == "*nat\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n*filter\n-A INPUT -j DROP\nCOMMIT\n*nat\n-P OUTPUT ACCEPT\nCOMMIT\n"
+    )
 
 
 @pytest.mark.parametrize(
