@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .errors import FlowError, InputError
-from .flow_paste import read_pasted
 from .flow_words import (
     ARROWS,
     EXAMPLE,
@@ -125,6 +125,9 @@ class Question:
         return out | {"derived": list(self.derived)}
 
 
+_INFERRED: WeakKeyDictionary[Host, Any] = WeakKeyDictionary()  # host → (what was asked, what was inferred)
+
+
 def inferred(world: World, name: str, family: int, src: str | None, dst: str | None, in_dev: str | None) -> World:
     """Interfaces, addresses and routes of a host whose dumps lack them; what was assumed goes into ``notes``."""
     host = world.hosts[name]
@@ -134,8 +137,11 @@ def inferred(world: World, name: str, family: int, src: str | None, dst: str | N
     from .snapshot.infer import FlowFacts, infer_network
 
     ends = [parse_addr(a)[1] if a else None for a in (src, dst)]
-    found = infer_network(host, FlowFacts(family, ends[0], ends[1], in_dev))
-    notes = tuple(f"{name}: {text}" for text in found.assumptions)
+    facts = FlowFacts(family, ends[0], ends[1], in_dev)
+    known = _INFERRED.get(host)
+    found = known[1] if known is not None and known[0] == facts else infer_network(host, facts)
+    _INFERRED[host] = (facts, found)
+    notes = tuple(found.assumptions)
     return replace(world.with_host(found.host), notes=(*world.notes, *(n for n in notes if n not in world.notes)))
 
 
@@ -166,7 +172,11 @@ def parse_flow(text: str, world: World) -> Question:
         raise FlowError("the flow is empty", "", None, EXAMPLE)
     if len(text) > MAX_TEXT:
         raise FlowError(f"the flow is longer than {MAX_TEXT} characters", "", None, EXAMPLE)
-    pasted = read_pasted(text)
+    pasted = None
+    if "=" in text or any(word.isupper() and len(word) > 1 for word in text.split()):  # as other tools' lines have
+        from .flow_paste import read_pasted
+
+        pasted = read_pasted(text)
     flow = pasted.flow if pasted else text
     draft = _read(flow, world)
     if pasted:

@@ -60,7 +60,7 @@ def _netfilter_log(line: str) -> Pasted | None:
     words = outer.split()
     parts = [
         _proto(pairs.get("PROTO", "")),
-        _at(pairs["SRC"], pairs.get("SPT")),
+        _at(pairs.get("SRC", ""), pairs.get("SPT")),
         "->",
         _at(pairs.get("DST", ""), pairs.get("DPT")),
     ]
@@ -117,7 +117,7 @@ def _conntrack(line: str) -> Pasted | None:
     pairs: dict[str, str] = {}
     for key, value in re.findall(r"(src|dst|sport|dport|type|code|id|mark|zone|zone-orig)=(\S+)", line):
         pairs.setdefault(key, value)
-    if "dst" not in pairs:
+    if "src" not in pairs or "dst" not in pairs:
         return None
     name = found["name"] if found["name"] != "unknown" else f"proto {found['proto']}"
     parts = [name, _at(pairs["src"], pairs.get("sport")), "->", _at(pairs["dst"], pairs.get("dport"))]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from .errors import FlowError
 from .model.addr import AF_INET, AF_INET6, parse_addr
 from .model.packet import PROTO_NUMBER, flags_from_text
-from .services import find_service
 
 EXAMPLE = "example: tcp 10.0.0.2:40000 -> 8.8.8.8:443 in eth1"
 ARROWS = ("->", "→", ">", "to", "=>")
@@ -188,6 +187,8 @@ def port_of(text: str, word: Word) -> tuple[int, tuple[str, ...]]:
     """A port number or a service name, with the protocols that the name implies."""
     if word.text.isascii() and word.text.isdigit():
         return number(text, word, "port", 0, 65535), ()
+    from .services import find_service
+
     known = find_service(word.text)
     if known is None:
         raise fail(text, word.column, f"unknown port or service {word.text!r}", "give the number: 1.2.3.4:8443")

@@ -60,7 +60,7 @@ class Snapshot:
         ``route``, ``rule``, ``without`` (a text or several) and ``conntrack_flush=True``. Raises FlowError.
         """
         from .explain.answer import explain
-        from .explain.fixes import SAMPLE
+        from .explain.parts import SAMPLE
         from .flow import parse_flow
 
         wanted = (expect,) if isinstance(expect, str) else tuple(expect)

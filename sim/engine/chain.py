@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import InternalError
+from ..errors import RuleError
 from ..model.addr import FAMILY_NAME, format_addr
 from ..model.packet import Skb, flags_to_text
 from ..model.result import Step
@@ -61,16 +61,22 @@ def run_base_chain(table: Table, chain_name: str, skb: Skb, ctx: Ctx) -> Verdict
 
 
 def _walk(table: Table, base: Chain, skb: Skb, ctx: Ctx) -> Verdict:
-    """One traversal with its stack of callers; ``cursors`` are the iterators of the suspended chains."""
-    stack: list[tuple[Chain, Iterator[Rule]]] = []
+    """One traversal with its stack of callers: (chain, its remaining rules, length of ``trail`` in it).
+
+    ``trail``: the chains that led here. The kernel refuses a rule set whose chains call each other in a circle
+    (mark_source_chains(), nft_chain_validate()), so meeting one of them again means that the dump is wrong.
+    """
+    stack: list[tuple[Chain, Iterator[Rule], int]] = []
     chain, rules = base, base.candidates(skb, 1)
+    trail = [base.name]
     misses = 0
     while True:
         rule = next(rules, None)
         if rule is None:
             if not stack:
                 return _policy(table, base, skb, ctx)
-            chain, rules = stack.pop()
+            chain, rules, depth = stack.pop()
+            del trail[depth:]
             continue
         ctx.rule = rule
         failed = _first_miss(rule, skb, ctx)
@@ -86,21 +92,32 @@ def _walk(table: Table, base: Chain, skb: Skb, ctx: Ctx) -> Verdict:
         if verdict.code == CONTINUE:
             continue
         if verdict.code in ("JUMP", "GOTO"):
-            called = table.chains.get(verdict.chain or "")
-            if called is None:
-                raise InternalError(f"jump to a chain that does not exist: {verdict.chain}", rule.where)
+            called = _called(table, rule, verdict.chain or "", trail)
             if verdict.code == "JUMP":
-                if len(stack) >= 4096:
-                    raise InternalError(f"chains call each other in a circle at {chain.name}", rule.where)
-                stack.append((chain, rules))
+                stack.append((chain, rules, len(trail)))
+            trail.append(called.name)
             chain, rules = called, called.candidates(skb, 1)
             continue
         if verdict.code == RETURN:
             if not stack:
                 return _policy(table, base, skb, ctx)
-            chain, rules = stack.pop()
+            chain, rules, depth = stack.pop()
+            del trail[depth:]
             continue
         return verdict
+
+
+def _called(table: Table, rule: Rule, name: str, trail: list[str]) -> Chain:
+    """The chain that a rule calls. Raises RuleError where the kernel would not have taken the rule set."""
+    called = table.chains.get(name)
+    if called is None:
+        remedy = f"add :{name} - [0:0] after *{table.name}, or take the whole dump: iptables-save"
+        raise RuleError(f"table {table.name} has no chain {name!r}", rule.where, remedy)
+    if name in trail:
+        circle = " → ".join([*trail[trail.index(name) :], name])
+        text = f"chains of table {table.name} call each other in a circle: {circle}"
+        raise RuleError(text, rule.where, "the kernel refuses such a rule set: is the dump complete and unedited?")
+    return called
 
 
 _HOTDROP: Any = object()

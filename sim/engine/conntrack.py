@@ -7,8 +7,9 @@ Entries are immutable: whoever holds a ``Conn`` after something else ran looks i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..model.addr import AF_INET, format_addr
 from ..model.conntrack import (
@@ -63,6 +64,7 @@ class Template:
 
     ``zones``: zone id that the original and the reply tuple are keyed with: ``--zone N`` (N, N), ``--zone-orig N``
     (N, 0), ``--zone-reply N`` (0, N). ``timeout``: name of a policy. Events only say what ctnetlink reports.
+    ``by_mark``: for ``--zone mark``, whether each tuple takes the mark that the packet has when conntrack sees it.
     """
 
     zones: Zones = (0, 0)
@@ -70,6 +72,14 @@ class Template:
     timeout: str | None = None
     ctevents: tuple[str, ...] = ()
     expevents: tuple[str, ...] = ()
+    by_mark: tuple[bool, bool] = (False, False)
+
+    def for_packet(self, skb: Skb) -> Template:
+        """nf_ct_zone_tmpl(): the zone of ``--zone mark`` is known only now; ids have 16 bits."""
+        if not any(self.by_mark):
+            return self
+        zone = skb.mark & 0xFFFF
+        return replace(self, zones=(zone * self.by_mark[ORIGINAL], zone * self.by_mark[REPLY]), by_mark=(False, False))
 
 
 NO_TEMPLATE = Template()
@@ -211,7 +221,7 @@ def track(ctx: Ctx, skb: Skb) -> Verdict:
         return V_ACCEPT
     if ctx.run.depth == 0:
         ctx.hs.ct.sweep()
-    template = skb.template or NO_TEMPLATE
+    template = (skb.template or NO_TEMPLATE).for_packet(skb)
     skb.template = None
     skb.ct = skb.ctinfo = None
     if skb.frag or (ctx.hook == NF_INET_LOCAL_OUT and skb.mf):
@@ -307,13 +317,12 @@ def init_conntrack(ctx: Ctx, skb: Skb, template: Template) -> Conn | Verdict | N
     full = _make_room(ctx)
     if full is not None:
         return full
-    counting = ctx.host.sysctl.get("net.netfilter.nf_conntrack_acct")
     conn = ctx.hs.ct.create(
         (orig, reply),
         zones=template.zones,
         created_at=ctx.now,
         timeout_policy=template.timeout,
-        acct=((0, 0), (0, 0)) if counting is not None and counting.value.strip() != "0" else None,
+        acct=((0, 0), (0, 0)) if _counting(ctx.host) else None,
     )
     expectation = _find_expectation(ctx, zone_id(template.zones), orig)
     if expectation is not None:
@@ -322,6 +331,26 @@ def init_conntrack(ctx: Ctx, skb: Skb, template: Template) -> Conn | Verdict | N
     if helper:
         conn = ctx.hs.ct.update(conn, helper=helper, status=conn.status | IPS_HELPER)
     return conn
+
+
+def _has_connbytes(table: Any) -> bool:
+    if hasattr(table, "texts") and not any("connbytes" in text for _, text in table.texts()):
+        return False  # nothing was parsed for this
+    return any(m.name == "connbytes" for rule in table.all_rules() for m in rule.matches)
+
+
+_connbytes: WeakKeyDictionary[Host, bool] = WeakKeyDictionary()
+
+
+def _counting(host: Host) -> bool:
+    """nf_conntrack_acct; where no dump says, a rule with ``-m connbytes`` has switched it on (connbytes_mt_check())."""
+    setting = host.sysctl.get("net.netfilter.nf_conntrack_acct")
+    if setting is not None:
+        return setting.value.strip() != "0"
+    known = _connbytes.get(host)
+    if known is None:
+        known = _connbytes[host] = any(t.uses_tracking() and _has_connbytes(t) for t in host.tables)
+    return known
 
 
 # nf_conntrack_helper=1 of kernels before 6.0: helpers by port of the server
@@ -486,10 +515,6 @@ def _confirm(ctx: Ctx, skb: Skb, conn: Conn) -> Verdict:
     """__nf_conntrack_confirm()"""
     if conn.status & IPS_DYING:
         return Verdict(DROP, reason="conntrack_clash", text="its conntrack entry was deleted while it was on its way")
-    if ctx.hs.misc.get(f"nat ports exhausted #{conn.conn_id}"):
-        text = f"NAT on {ctx.host.name} found no free port for {entry_text(conn)}"
-        ctx.step("confirm", verdict=DROP, note=text)
-        return Verdict(DROP, reason="nat_ports_exhausted", text=text)
     for direction in (ORIGINAL, REPLY):
         found = in_bucket(ctx, conn.zones[direction], conn.zones, conn.tuples[direction])
         if found is not None:
@@ -512,6 +537,10 @@ def _resolve_clash(ctx: Ctx, skb: Skb, loser: Conn, winner: Conn, direction: int
         if other is None:
             return _insert_reply_only(ctx, loser)
         winner, direction = other[0], REPLY
+    if ctx.hs.misc.get(f"nat ports exhausted #{loser.conn_id}"):
+        text = f"NAT on {ctx.host.name} found no free port for {entry_text(loser)}"
+        ctx.step("confirm", verdict=DROP, note=text, where=winner.where)
+        return Verdict(DROP, reason="nat_ports_exhausted", text=text)
     which = "reply" if direction == REPLY else "original"
     text = (
         f"{ctx.host.name} cannot insert the connection {entry_text(loser)}: its {which} tuple is that of "

@@ -28,7 +28,7 @@ from ..model.conntrack import (
     Tuple,
     ctinfo2dir,
 )
-from ..model.packet import ICMP_REDIRECT, IPPROTO_ICMP, IPPROTO_ICMPV6, Skb
+from ..model.packet import ICMP_REDIRECT, IPPROTO_GRE, IPPROTO_ICMP, IPPROTO_ICMPV6, Skb
 from ..model.rule import (
     ACCEPT,
     DROP,
@@ -66,6 +66,7 @@ NAT_DONE_MASK = IPS_SRC_NAT_DONE | IPS_DST_NAT_DONE
 _DONE = (IPS_SRC_NAT_DONE, IPS_DST_NAT_DONE)
 _BIT = (IPS_SRC_NAT, IPS_DST_NAT)
 INADDR_LOOPBACK = 0x7F000001
+GRE_MANIP_SIZE = 8  # sizeof(struct pptp_gre_header) - 8
 
 
 class NatRange(NamedTuple):
@@ -105,8 +106,7 @@ def setup_info(ctx: Ctx, skb: Skb, rng: NatRange, manip: int) -> Verdict:
             DROP, reason="dropped_by_rule", text=f"{MANIP_NAME[manip]} NAT of this connection is decided already"
         )
     _setup(ctx, conn, rng, manip)
-    packet(ctx, skb)
-    return V_ACCEPT
+    return packet(ctx, skb)
 
 
 def _setup(ctx: Ctx, conn: Conn, rng: NatRange, manip: int) -> Conn:
@@ -357,8 +357,7 @@ def nat_hook(
         )
         ctx.step("nat", note=text, verdict=DROP, where=conn.where)
         return Verdict(DROP, reason="masquerade_interface_changed", text=text)
-    _apply_known(ctx, skb, conn, manip, bool(chains))
-    return V_ACCEPT
+    return _apply_known(ctx, skb, conn, manip, bool(chains))
 
 
 def _decide(ctx: Ctx, skb: Skb, conn: Conn, manip: int, chains: Sequence[BaseHook],
@@ -370,14 +369,13 @@ def _decide(ctx: Ctx, skb: Skb, conn: Conn, manip: int, chains: Sequence[BaseHoo
             return verdict
         conn = common.current(ctx, conn)
         if initialized(conn, manip):
-            packet(ctx, skb)
-            return V_ACCEPT
+            return packet(ctx, skb)
     before = conn.tuples[REPLY]
     conn = null_binding(ctx, conn, manip)
     fields = snapshot_fields(skb)
-    packet(ctx, skb)
+    verdict = packet(ctx, skb)
     _note_null_binding(ctx, conn, before, manip, diff(fields, skb), bool(chains))
-    return V_ACCEPT
+    return verdict
 
 
 def _note_null_binding(ctx: Ctx, conn: Conn, before: Tuple, manip: int, changes: dict[str, Any], asked: bool) -> None:
@@ -406,13 +404,13 @@ def _nat_step(ctx: Ctx, note: str, changes: dict[str, Any], conn: Conn | None) -
     )
 
 
-def _apply_known(ctx: Ctx, skb: Skb, conn: Conn, manip: int, asked: bool) -> None:
+def _apply_known(ctx: Ctx, skb: Skb, conn: Conn, manip: int, asked: bool) -> Verdict:
     """An entry that is decided: rewrite by it, and say that no chain was asked."""
     fields = snapshot_fields(skb)
-    packet(ctx, skb)
+    verdict = packet(ctx, skb)
     changes = diff(fields, skb)
-    if not changes and not asked:
-        return
+    if verdict is not V_ACCEPT or (not changes and not asked):
+        return verdict
     since = f"{MANIP_NAME[manip]} NAT of this connection was decided when entry #{conn.conn_id} was made"
     if conn.where is not None:
         since += f" ({conn.where})"
@@ -421,15 +419,35 @@ def _apply_known(ctx: Ctx, skb: Skb, conn: Conn, manip: int, asked: bool) -> Non
     else:
         note = f"not consulted: {since}"
     _nat_step(ctx, note, changes, conn)
+    return V_ACCEPT
 
 
 def _oif_changed(ctx: Ctx, skb: Skb, conn: Conn) -> bool:
     """nf_nat_oif_changed(): a masqueraded connection leaves by another device than it began on."""
-    return bool(
-        conn.masq_ifindex
-        and ctx.hook == NF_INET_POST_ROUTING
-        and ctinfo2dir(skb.ctinfo or 0) == ORIGINAL
-        and conn.masq_ifindex != ifindex(ctx.host, ctx.outdev or "")
+    if ctx.hook != NF_INET_POST_ROUTING or ctinfo2dir(skb.ctinfo or 0) != ORIGINAL:
+        return False
+    if conn.masq_ifindex:
+        return conn.masq_ifindex != ifindex(ctx.host, ctx.outdev or "")
+    return conn.where is not None and bool(conn.status & IPS_SRC_NAT) and _dumped_for_another_device(ctx, conn)
+
+
+def _dumped_for_another_device(ctx: Ctx, conn: Conn) -> bool:
+    """Whether a dumped entry was masqueraded for a device that the packet doesn't leave by: no dump says either, but
+    MASQUERADE takes an address of that device, and only where a rule with it exists."""
+    source, family = conn.tuples[REPLY].dst, conn.tuples[REPLY].family
+    owners = {a.dev for a in ctx.host.addresses if a.family == family and a.local == source}
+    if not owners or ctx.outdev in owners:
+        return False
+    names = {r.target.name for t in ctx.host.tables if t.name == "nat" for r in t.all_rules() if r.target is not None}
+    if "MASQUERADE" not in names:
+        return False
+    if not names & {"SNAT", "NETMAP", "SAME"}:
+        return True
+    return ctx.unknown(
+        f"whether entry #{conn.conn_id} was made by MASQUERADE (then it is deleted, since its packets now leave by "
+        f"{ctx.outdev}) or by another rule: no dump says",
+        "missing_input",
+        conn.where,
     )
 
 
@@ -442,17 +460,34 @@ def _status_bit(manip: int, direction: int) -> int:
     return bit ^ IPS_NAT_MASK if direction == REPLY else bit
 
 
-def packet(ctx: Ctx, skb: Skb) -> None:
+def packet(ctx: Ctx, skb: Skb) -> Verdict:
     """nf_nat_packet(), nf_nat_manip_pkt(): make the packet look like the inverse of the other direction."""
     conn = ctx.ct(skb)
     if conn is None or skb.ctinfo is None:
-        return
+        return V_ACCEPT
     manip, direction = hook2manip(ctx.hook), ctinfo2dir(skb.ctinfo)
     if not conn.status & _status_bit(manip, direction):
-        return
+        return V_ACCEPT
     target = invert(conn.tuples[1 - direction])
-    if target is not None:
-        _manip(ctx, skb, target, manip)
+    if target is None:
+        return V_ACCEPT
+    if _too_short(skb):
+        return _short_verdict(ctx)
+    _manip(ctx, skb, target, manip)
+    return V_ACCEPT
+
+
+def _too_short(skb: Skb) -> bool:
+    """gre_manip_pkt(): half of the optional fields is touched whether it is there or not (skb_ensure_writable). The
+    trackers of other protocols have refused such a packet before."""
+    header = 20 + len(skb.ip_options) if skb.family == AF_INET else 40
+    return skb.proto == IPPROTO_GRE and skb.length < header + GRE_MANIP_SIZE
+
+
+def _short_verdict(ctx: Ctx) -> Verdict:
+    text = f"NAT on {ctx.host.name} drops a GRE packet that has less than {GRE_MANIP_SIZE} bytes behind its IP header"
+    ctx.step("nat", verdict=DROP, note=text)
+    return Verdict(DROP, reason="nat_packet_too_short", text=text)
 
 
 def _manip(ctx: Ctx, skb: Skb, target: Tuple, manip: int) -> None:
@@ -491,6 +526,8 @@ def icmp_reply_translation(ctx: Ctx, skb: Skb, conn: Conn, asked: bool = False) 
     fields = snapshot_fields(skb)
     inner_fields = snapshot_fields(skb.inner) if skb.inner is not None else []
     if skb.inner is not None:
+        if _too_short(skb.inner):
+            return _short_verdict(ctx)
         _manip(ctx, skb.inner, other, 1 - manip)
     target = invert(other)
     if target is not None:

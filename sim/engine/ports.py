@@ -25,6 +25,8 @@ from .trackers import keyed_by_ports, tracker
 
 NF_NAT_MAX_ATTEMPTS = 128
 NF_NAT_HARDER_THRESH = NF_NAT_MAX_ATTEMPTS // 4
+STARTS = 1 << 16  # get_random_u16()
+NEGLIGIBLE, UNSEEN = 1e-3, 1e-6  # chances to find nothing that are mentioned but not played; not even mentioned
 SRC = 0
 NEW_RULES = (6, 12)  # kernel that checks the reverse direction and starts DNAT port searches at the range's begin
 
@@ -126,7 +128,7 @@ class _Search:
     def __init__(self, ctx: Ctx, conn: Conn, t: Tuple, field: str, low: int, size: int) -> None:
         self.ctx, self.conn, self.t, self.field, self.low, self.size = ctx, conn, t, field, low, size
         self.taken: dict[int, Conn] = {}
-        self.hidden = 0  # entries in the range whose own port is a draw: it is none of ours, but which is not known
+        self.hidden: list[Drawn] = []  # draws of other entries in the range: taken, but which number is not known
         self._survey()
         self.takeable: dict[int, Conn] = {}
 
@@ -183,7 +185,7 @@ class _Search:
     def _count_hidden(self, port: Drawn) -> None:
         domain = self.ctx.ws.domains[port.draw_id]
         if domain.clip(self.low, self.low + self.size - 1).size == domain.size:
-            self.hidden += 1
+            self.hidden.append(port)
 
     def _split_takeable(self) -> None:
         """nf_nat_used_tuple_harder(): ports of finished TCP connections that a SYN may take in the last 32 tries."""
@@ -206,14 +208,37 @@ class _Search:
             conntrack.delete(self.ctx, other)
         return self.with_port(port)
 
-    def _exhausted(self, port: int) -> Tuple:
-        """The last tuple tried is kept although it is in use: the packet will be dropped at confirmation.
+    def _exhausted(self, port: Number) -> Tuple:
+        """The last tuple tried is kept although it is in use: the packet will be dropped at confirmation, unless the
+        null binding of the source can still move the other port.
 
         (With a single port to try that is an ordinary clash; nobody would call it exhaustion.)
         """
         if self.size > 1:
             self.ctx.hs.misc[f"nat ports exhausted #{self.conn.conn_id}"] = True
         return self.with_port(port)
+
+    def _misses(self, chance: float) -> bool:
+        """Whether the search gives up in front of a long run of numbers in use."""
+        where = f"{self.ctx.host.name}: search of a free {self.field} in {self.low}-{self.low + self.size - 1}"
+        if chance < NEGLIGIBLE:
+            if chance > UNSEEN:
+                self.ctx.run.note(f"{where} succeeds (it fails, and the packet is dropped, with probability {chance:.1g})")
+            return False
+        options = (Option(1 - chance, "finds one", False), Option(chance, "gives up", True))
+        return bool(self.ctx.run.choose(where, options))
+
+    def _full(self) -> bool:
+        return self.size <= len(self.taken) + len(set(self.hidden))
+
+    def _last_tried(self) -> Number:
+        """Where a search in vain ends: the random starts decide. It matters where the source port can still move (DNAT)."""
+        if self.field == "sport" or len(self.taken) < 2:
+            return next(iter(self.taken)) if self.taken else self.hidden[0]
+        if len(self.taken) == self.size:
+            return self.ctx.ws.draw("dport", Domain.of(self.low, self.low + self.size - 1))
+        missed = set(range(self.low, self.low + self.size)) - set(self.taken)
+        return self.ctx.ws.draw("dport", Domain.of(self.low, self.low + self.size - 1, missed, uniform=False))
 
     def from_offset(self, offset: int) -> Tuple:
         """A search whose start is known is exact: the first free number, with wrap."""
@@ -225,15 +250,17 @@ class _Search:
                 self._split_takeable()
             if port not in self.taken:
                 return self._take(port)
-        return self._exhausted(port) if tries >= self.size else self.from_random()
+        return self._exhausted(port) if tries >= self.size else self.from_random(1)
 
-    def from_random(self) -> Tuple:
+    def from_random(self, skip: int = 0) -> Tuple:
         """A search from a random start: the free numbers, by how many starts lead to each."""
-        if self.size <= NF_NAT_HARDER_THRESH or self.size - len(self.taken) - self.hidden <= 0:
+        if self.size <= NF_NAT_HARDER_THRESH or self._full():
             self._split_takeable()
-        if self.size - len(self.taken) - self.hidden <= 0:
-            return self._exhausted(self.low + self.size - 1)
-        domain = search_domain(self.low, self.size, set(self.taken))
+        if self._full():
+            return self._exhausted(self._last_tried())
+        domain, missed = random_search(self.low, self.size, set(self.taken), skip)
+        if self._misses(missed):
+            return self._exhausted(self._last_tried())
         for port in sorted(self.takeable):
             # Taking this one deletes an entry, so it is a world of its own.
             mine = domain.clip(port, port)
@@ -253,60 +280,87 @@ class _Search:
 
 
 def search_domain(low: int, size: int, taken: set[int]) -> Domain:
-    """Candidates of a sequential search with wrap from ``low + random_u16 % size``, with their weights.
+    """Candidates of a search from a random start among ``size`` numbers from ``low`` on, with their weights."""
+    return random_search(low, size, taken)[0]
 
-    A number's weight is how many of the 65536 start values end at it: its own, and those of the run of taken
-    numbers before it. (Runs longer than 128 would make the kernel draw again; that changes no candidate.)
+
+def random_search(low: int, size: int, taken: set[int], skip: int = 0) -> tuple[Domain, float]:
+    """The candidates with their weights, and the chance that the search ends without any of them.
+
+    ``skip``: rounds that are over already.
+
+    A number's weight is how many of the 65536 start values end at it: its own, and those of the run of taken numbers
+    before it. A round that finds nothing within its tries is followed by a shorter one from a new random start; so
+    behind a run of more than 127 taken numbers a search may fail although others are free.
     """
-    extra = 65536 % size
-    each = 65536 // size
-
-    def start_weight(first: int, last: int) -> int:
-        """Start values that hit offsets first … last."""
-        return (last - first + 1) * each + max(0, min(last, extra - 1) - first + 1)
-
-    free: list[tuple[int, int]] = []
-    at = 0
-    for hole in sorted(p - low for p in taken):
-        if hole > at:
-            free.append((at, hole - 1))
-        at = hole + 1
-    if at < size:
-        free.append((at, size - 1))
+    free = _free_stretches(size, sorted(p - low for p in taken))
+    rounds = [_heads(free, size, tries) for tries in _tries(size)[skip:]]
+    while len(rounds) > 1 and not rounds[-2][1]:
+        rounds.pop()  # never reached
+    scale = STARTS ** (len(rounds) - 1)
+    heads, once, missed = [0] * len(free), 0, 1.0
+    for found, lost in rounds:
+        heads = [sum_ + scale * weight for sum_, weight in zip(heads, found, strict=True)]
+        once += scale  # weight of a number's own start value
+        scale = scale * lost // STARTS
+        missed *= lost / STARTS
     weights: list[tuple[int, int, int]] = []
-    jumped = 0
-    for index, (first, last) in reversed(tuple(enumerate(free))):
-        if index:
-            begin = free[index - 1][1] + 1
-            run = start_weight(begin, first - 1)
-            if begin < extra <= first:
-                # The offset is 16 bits wide: behind 65535 comes 0, not the next number of the range.
-                jumped = extra - begin
-                run -= jumped
-        else:
-            tail = free[-1][1]
-            run = (start_weight(0, first - 1) if first else 0) + (
-                start_weight(tail + 1, size - 1) if tail < size - 1 else 0
-            )
-            run += jumped
-        weights.extend(_pieces(low, first, last, run, each, extra))
-    ranges = tuple((low + first, low + last) for first, last in free)
-    weights.sort()
+    for (first, last), head in zip(free, heads, strict=True):
+        weights.append((low + first, low + first, head))
+        weights.extend(_tails(low, first + 1, last, size, once))
     if len({w for _, _, w in weights}) == 1:
         weights = []
-    return Domain(ranges, True, tuple(weights))
+    return Domain(tuple((low + first, low + last) for first, last in free), True, _joined(weights)), missed
 
 
-def _pieces(low: int, first: int, last: int, run: int, each: int, extra: int) -> list[tuple[int, int, int]]:
-    """One free stretch as (low, high, weight) pieces: its first number inherits the run of taken ones before it."""
-    out: list[tuple[int, int, int]] = []
-    if run:
-        out.append((low + first, low + first, run + each + (first < extra)))
-        first += 1
-    if first <= last and first < extra:
-        end = min(last, extra - 1)
-        out.append((low + first, low + end, each + 1))
-        first = end + 1
-    if first <= last:
-        out.append((low + first, low + last, each))
+def _tries(size: int) -> list[int]:
+    """Numbers tried in each round."""
+    out = [min(size, NF_NAT_MAX_ATTEMPTS)]
+    while out[-1] < size and out[-1] >= 16:
+        out.append(out[-1] // 2)
     return out
+
+
+def _free_stretches(size: int, holes: list[int]) -> list[tuple[int, int]]:
+    """What is left of 0 … size-1, as (first, last)."""
+    out: list[tuple[int, int]] = []
+    at = 0
+    for hole in [*holes, size]:
+        if hole > at:
+            out.append((at, hole - 1))
+        at = hole + 1
+    return out
+
+
+def _heads(free: list[tuple[int, int]], size: int, tries: int) -> tuple[list[int], int]:
+    """Start values that lead to the first number of each free stretch, and those from which ``tries`` find nothing."""
+    each, extra = divmod(STARTS, size)
+    weights: list[int] = []
+    before = free[-1][1] - size
+    for first, last in free:
+        weights.append((each + (first < extra)) * min(first - before, tries))
+        before = last
+    if extra and free:
+        # The start value is 16 bits wide: behind 65535 comes 0, not the next number of the range.
+        first = free[0][0]
+        end = max((min(last, extra - 1) for at, last in free if at < extra), default=free[-1][1] - size)
+        weights[0] += min(extra - end + first, tries) - min(first + size - free[-1][1], tries)
+    tails = sum((last - first) * each + max(0, min(last, extra - 1) - first) for first, last in free)
+    return weights, STARTS - sum(weights) - tails
+
+
+def _tails(low: int, first: int, last: int, size: int, once: int) -> list[tuple[int, int, int]]:
+    """The numbers that only their own start values lead to: the first ``65536 % size`` have one more of these."""
+    each, extra = divmod(STARTS, size)
+    pieces = ((first, min(last, extra - 1), each + 1), (max(first, extra), last, each))
+    return [(low + a, low + b, count * once) for a, b, count in pieces if a <= b]
+
+
+def _joined(weights: list[tuple[int, int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Neighbouring pieces of equal weight put together."""
+    out: list[tuple[int, int, int]] = []
+    for low, high, weight in weights:
+        if out and out[-1][1] + 1 == low and out[-1][2] == weight:
+            low = out.pop()[0]
+        out.append((low, high, weight))
+    return tuple(out)

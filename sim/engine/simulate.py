@@ -67,6 +67,13 @@ def _address(record: dict[str, Any], key: str) -> tuple[int, int] | None:
         raise InputError(f"{key}: not an address: {value!r}") from None
 
 
+def _word(record: dict[str, Any], key: str) -> str | None:
+    value = record.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InputError(f"{key}: expected a name, got {value!r}")
+    return value
+
+
 def protocol_number(value: Any) -> int:
     """``tcp``, ``6`` or 6 to the number. Raises InputError."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
@@ -158,17 +165,17 @@ def injection_of(world: World, record: Any) -> Injection:
     strange = sorted(set(record) - _KNOWN)
     if strange:
         raise InputError(f"unknown key {strange[0]!r}", remedy=f"known keys: {', '.join(sorted(_KNOWN))}")
-    host = record.get("host")
+    host = _word(record, "host")
     if host is None and len(world.hosts) == 1:
         host = next(iter(world.hosts))
-    if host not in world.hosts:
+    if host is None or host not in world.hosts:
         raise InputError(f"host: {host!r} is not in the snapshot", remedy=f"hosts: {', '.join(world.hosts)}")
     skb = packet_of(record)
-    indev = record.get("in")
+    indev = _word(record, "in")
     if indev is not None and indev not in world.hosts[host].links:
         known = ", ".join(world.hosts[host].links)
         raise InputError(f"in: {host} has no interface {indev!r}", remedy=f"interfaces of {host}: {known}")
-    oif = record.get("oif")
+    oif = _word(record, "oif")
     if oif is not None and oif not in world.hosts[host].links:
         raise InputError(f"oif: {host} has no interface {oif!r}")
     if indev is None:
@@ -336,7 +343,10 @@ class Simulator:
     def feed(self, record: dict[str, Any]) -> dict[str, Any]:
         """One packet in, one result document out; raises InputError for a record that is no packet."""
         question = injection_of(self.world, record)
-        answer = self.ask(question, record.get("observed"))
+        observed = record.get("observed")
+        if observed is not None and not isinstance(observed, dict):
+            raise InputError(f"observed: expected an object such as {{\"sport\": 26298}}, got {observed!r}")
+        answer = self.ask(question, observed)
         result = result_json(answer, record.get("id"))
         if self.replies:
             self._add_reply(result, answer)

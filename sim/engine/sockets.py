@@ -23,6 +23,7 @@ from ..model.packet import (
     IPPROTO_UDPLITE,
     PROTO_NAME,
     TH_ACK,
+    TH_FIN,
     TH_RST,
     TH_SYN,
     Skb,
@@ -63,6 +64,7 @@ def lookup(ctx: Ctx, skb: Skb) -> Delivery:
 def remember(ctx: Ctx, skb: Skb) -> None:
     """A local process sent this: its socket exists and takes the answers. Call before OUTPUT changes anything."""
     ctx.hs.match_state[_flow_key(skb.proto, skb.src, _near(skb), skb.dst, skb.dport)] = True
+    ctx.hs.match_state["sender", skb.proto, skb.src, _near(skb) if skb.has_ports else 0] = True
 
 
 def _near(skb: Skb) -> Number:
@@ -76,6 +78,13 @@ def _flow_key(proto: int, local: int, lport: Number, remote: int, rport: Number)
 def _remembered(ctx: Ctx, skb: Skb) -> bool:
     near = skb.icmp_id if skb.is_icmp else skb.dport
     return _flow_key(skb.proto, skb.dst, near, skb.src, skb.sport) in ctx.hs.match_state
+
+
+def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:
+    """Over lo a packet can come back to the very socket that is sending it, which is open in any case."""
+    link = ctx.host.links.get(ctx.indev or "")
+    looped = link is not None and link.loopback
+    return looped and ("sender", skb.proto, skb.dst, port) in ctx.hs.match_state
 
 
 def _no_dump(ctx: Ctx, skb: Skb) -> Delivery:
@@ -129,6 +138,8 @@ def _udp(ctx: Ctx, skb: Skb) -> Delivery:
         return _to(ctx, best[1])
     if _remembered(ctx, skb):
         return Delivery("socket", None, f"delivered to the socket on {ctx.host.name} that sent the original packet")
+    if _own_sender(ctx, skb, skb.dport):
+        return Delivery("socket", None, f"delivered to the socket on {ctx.host.name} that sent it")
     return _nobody(ctx, skb)
 
 
@@ -148,11 +159,11 @@ def _tcp(ctx: Ctx, skb: Skb) -> Delivery:
                 best = rank, socket
     if best is None:
         return _nobody(ctx, skb)
-    if skb.tcp_flags & (TH_SYN | TH_ACK | TH_RST) == TH_SYN:
+    if skb.tcp_flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN:
         ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = True
         return _to(ctx, best[1])
-    if skb.tcp_flags & TH_RST:
-        return Delivery("kernel", None, "a reset for no connection is ignored")
+    if skb.tcp_flags & TH_RST or not skb.tcp_flags & TH_ACK:  # tcp_rcv_state_process(), TCP_LISTEN
+        return Delivery("kernel", None, f"{ctx.host.name} listens on the port and ignores a segment that opens nothing")
     return Delivery("no_listener", best[1], f"{ctx.host.name} listens on port {skb.dport}, but has no such connection")
 
 
@@ -201,6 +212,9 @@ def _other(ctx: Ctx, skb: Skb) -> Delivery:
         if socket.family == skb.family and socket.local in (None, skb.dst) and socket.remote in (None, skb.src):
             return _to(ctx, socket)
     name = PROTO_NAME.get(skb.proto, str(skb.proto))
+    link = ctx.host.links.get(ctx.indev or "")
+    if link is not None and link.loopback and ("sender", skb.proto, skb.src, 0) in ctx.hs.match_state:
+        return Delivery("socket", None, f"delivered to the raw socket on {ctx.host.name} that sent it")
     if any(TUNNELS.get(link.kind) == skb.proto for link in ctx.host.links.values()):
         return Delivery("kernel", None, f"delivered to the {name} tunnel of {ctx.host.name}")
     if skb.proto in MODULES:

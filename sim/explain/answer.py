@@ -8,17 +8,19 @@ explanation.to_json()        # the contract's document
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine.simulate import plain, reason_json, result_json
 from ..flow import Question
 from ..model.drawn import Drawn
-from ..model.result import Hop, Leaf
+from ..model.result import Hop, Leaf, Reason
 from ..model.world import World
-from .diagnose import DECIDED_HERE, Diagnosis, Mark, Place, diagnose
-from .expect import Expectation, check
-from .fixes import SAMPLE, Fix, find_fixes
+from .parts import DECIDED_HERE, SAMPLE, Diagnosis, Mark, Place
 from .trial import FORWARD, REPLY, Trial, attempt
+
+if TYPE_CHECKING:
+    from .expect import Expectation
+    from .fixes import Fix
 
 SCHEMA = "nattrace/why/1"
 
@@ -79,9 +81,16 @@ def explain(
 ) -> Explanation:
     """Play, judge, diagnose and look for fixes."""
     trial = attempt(world, question, verbose=True)
-    remedies = find_fixes(trial, sample) if fixes else []
-    found = diagnose(trial, remedies)
-    code = found[0].code if found else trial.leaf.reason.code
+    remedies: list[Fix] = []
+    found: list[Diagnosis] = []
+    if trial.obstacle is not None:  # the search costs nothing, not even its import, where nothing is wrong
+        from .diagnose import diagnose
+        from .fixes import find_fixes
+
+        remedies = find_fixes(trial, sample) if fixes else []
+        found = diagnose(trial, remedies)
+    unsure = undecided(trial)
+    code = unsure.code if unsure else found[0].code if found else trial.leaf.reason.code
     out = Explanation(question, trial, "", code, None, found, remedies)
     out.numbers = _numbers(trial)
     for item in found[:1] if found and found[0].code != "criterion_failed" else found:
@@ -93,7 +102,10 @@ def explain(
         out.cause = out.numbered(found[0].text, found[0])
     out.verdict = verdict(trial, found)
     out.assumptions = _assumptions(world, trial)
-    out.expectations = [check(trial, text) for text in expect]
+    if expect:
+        from .expect import check
+
+        out.expectations = [check(trial, text) for text in expect]
     return out
 
 
@@ -166,13 +178,10 @@ def verdict(trial: Trial, found: list[Diagnosis]) -> str:
     """The first sentence: what happens, and whether it works both ways."""
     leaf, obstacle = trial.leaf, trial.obstacle
     groups = trial.forward.groups()
-    undecided = not trial.forward.complete or (
-        len(groups) > 1 and any(m.probability is None for g in groups for m in g)
-    )
-    if undecided:
-        unsure = next((u for g in groups for m in g for u in m.unknowns), None)
+    unsure = undecided(trial)
+    if unsure is not None:
         what = " or ".join(dict.fromkeys(g[0].outcome.replace("_", " ") for g in groups))
-        return f"UNKNOWN: {what}; " + (unsure.text if unsure else "the snapshot does not tell")
+        return f"UNKNOWN: {what}; {unsure.text}"
     text = _forward_words(trial, leaf)
     if len(groups) > 1:
         others = "; ".join(
@@ -194,6 +203,15 @@ def verdict(trial: Trial, found: list[Diagnosis]) -> str:
         return f"NOBODY LISTENS: {text}, where no socket waits{_answer_sent(leaf)}."
     lead = _LEAD[leaf.outcome]
     return f"{lead}: {text}."
+
+
+def undecided(trial: Trial) -> Reason | None:
+    """Why the outcome is not known, where it is not; None for one that is, or is drawn with known probabilities."""
+    groups = trial.forward.groups()
+    if trial.forward.complete and (len(groups) < 2 or all(m.probability is not None for g in groups for m in g)):
+        return None
+    found = next((u for g in groups for m in g for u in m.unknowns), None)
+    return found or Reason("missing_input", "the snapshot does not tell which of these happens")
 
 
 def _forward_words(trial: Trial, leaf: Leaf) -> str:

@@ -307,7 +307,7 @@ def _translate(scene: Scene) -> Iterator[Candidate]:
     if last is not None and last.conn_where is not None:
         conn = last.conn
         yield Candidate((ConntrackDelete(scene.host.name, conn.tuples[0], conn.zones[0]),))
-    if last is not None and last.decided_before:
+    if last is not None and last.decided_at is not None:
         extra = () if last.skipped else (masquerade,)
         for candidate in _separate_passes(scene, here, inside):
             yield Candidate((*candidate.edits, *extra), candidate.known)
@@ -374,6 +374,13 @@ def _steer_reply(scene: Scene) -> Iterator[Candidate]:
 def _same_zone(scene: Scene) -> Iterator[Candidate]:
     zones = [h.conntrack["zone"] for h in scene.trial.leaf.hops if h.host == scene.host.name and h.conntrack]
     arrived = next((h.in_dev for h in scene.leaf.hops if h.host == scene.host.name), None)
+    for table in scene.host.tables:  # a rule that puts both directions into the zone could do so for one only
+        chain = table.chains.get("PREROUTING") if table.name == "raw" and table.family == scene.family else None
+        for index in range(1, min(len(chain), 200) + 1) if chain is not None else ():
+            text = chain.rule(index).text  # type: ignore[union-attr]
+            if " --zone " in text:
+                better = text.replace(" --zone ", " --zone-orig ")
+                yield Candidate((scene.rule(f"-t raw -R PREROUTING {index} {better}"),))
     for zone in dict.fromkeys(z for z in reversed(zones) if z):
         yield Candidate((scene.rule(f"-t raw -A PREROUTING -i {arrived} -j CT --zone {zone}"),))
 

@@ -6,38 +6,14 @@ are set from passes and fixes that were simulated, not from the look of a rule s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.result import Hop, Leaf, Step
 from ..model.rule import Miss, Rule
 from ..model.where import Where
-from .fixes import WORKS, Fix
+from .fixes import Fix
+from .parts import DECIDED_HERE, SHOWN, WORKS, WRONG, Diagnosis, Mark, Place
 from .passes import NAT_TARGETS, Pass, passes_of
 from .trial import FORWARD, REPLY, Trial, nat_hosts
 from .whatif import ConntrackDelete, RuleEdit
-
-Place = tuple[str, int, int]  # phase, hop, step
-
-
-class Mark(NamedTuple):
-    """How a step of the path is pointed at. ``text`` says the step in other words ({decided}: that step's number)."""
-
-    sign: str = ""  # "✗": here it went wrong
-    tail: str = ""  # in the margin after the step
-    text: str | None = None
-
-
-WRONG, SHOWN = Mark("✗"), Mark()
-DECIDED_HERE = "← decided here"
-
-
-class Diagnosis(NamedTuple):
-    """``places``: steps of the path that belong to it, each with its mark."""
-
-    code: str
-    text: str
-    evidence: tuple[Where, ...] = ()
-    places: tuple[tuple[Place, Mark], ...] = ()
 
 
 def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
@@ -56,14 +32,55 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         found += _listener(trial)
     if all(d.code != obstacle.code for d in found):
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
-        places = _end_place(obstacle.phase, leaf)
+        places = _end_place(obstacle.phase, leaf) if obstacle.code != "no_listener" else ()
         found.append(Diagnosis(obstacle.code, obstacle.text, _where(obstacle.where), places))
+    if obstacle.code == "zone_mismatch":
+        found = [_other_zone(trial, found[-1])]
+    found += _late_marks(trial)
     if obstacle.code == "rp_filter" and any(
         "src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()
     ):
         found.append(
             Diagnosis("src_valid_mark_off", "the reverse lookup ignores the packet's mark while src_valid_mark is 0")
         )
+    return found
+
+
+def _other_zone(trial: Trial, plain: Diagnosis) -> Diagnosis:
+    """The request's entry is in a zone that the reply does not come by."""
+    assert trial.obstacle is not None and trial.back is not None
+    host = trial.obstacle.host
+    zones = [h.conntrack["zone"] for h in trial.leaf.hops if h.host == host and h.conntrack]
+    rules = [s for h in trial.leaf.hops if h.host == host for s in h.steps if s.matched and s.target == "CT"]
+    who = f", put there by {_label(rules[-1])}" if rules else ""
+    came = trial.back.hops[-1].in_dev
+    text = (
+        f"the request's connection on {host} is in conntrack zone {zones[-1] if zones else 0}{who}; "
+        f"the reply comes in by {came}, which no rule puts into that zone: {trial.obstacle.text}"
+    )
+    return Diagnosis("zone_mismatch", text, _where(*(r.where for r in rules[-1:]), *plain.evidence), plain.places)
+
+
+def _late_marks(trial: Trial) -> list[Diagnosis]:
+    """Marks that a routing rule waits for, set where no routing decision follows (ip_route_me_harder, mangle OUTPUT)."""
+    found = []
+    for index, hop in enumerate(trial.leaf.hops):
+        rules = [r for r in trial.world.hosts[hop.host].rules.get(trial.question.family, ()) if r.fwmark is not None]
+        for i, step in enumerate(hop.steps):
+            late = step.hook in ("FORWARD", "POSTROUTING", "INPUT") or (
+                step.hook == "OUTPUT" and step.table != "mangle"
+            )
+            if not late or "mark" not in step.changes:
+                continue
+            mark = int(step.changes["mark"][1] or 0)
+            rule = next((r for r in rules if r.fwmark is not None and (mark ^ r.fwmark) & r.fwmask == 0), None)
+            if rule is not None:
+                right = "mangle OUTPUT" if hop.in_dev is None else "mangle PREROUTING"
+                text = f"{_label(step)} sets the mark after routing: rule {rule.priority} ({rule.text}) never sees it; "
+                text += f"set it in {right}"
+                found.append(
+                    Diagnosis("mark_too_late", text, _where(step.where, rule.where), (((FORWARD, index, i), SHOWN),))
+                )
     return found
 
 

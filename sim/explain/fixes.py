@@ -13,16 +13,14 @@ from typing import Any
 from ..errors import NattraceError
 from ..model.drawn import Drawn
 from .candidates import Candidate, candidates
+from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .sample import flows, outcome, side_effects
 from .trial import FORWARD, Trial, attempt, progress
 from .whatif import Edit, apply_all
 
 MAX_TRIALS = 32  # worlds tried per question
 MAX_DEPTH = 4  # obstacles overcome in a row
-SAMPLE = 32  # other flows looked at for side effects
 OFFERED, FAILING = 4, 3
-
-WORKS, FORWARD_ONLY, FAILS = "works", "forward_only", "fails"
 
 
 @dataclass(slots=True)
@@ -76,16 +74,22 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
     offered = found[:OFFERED]
     if offered and sample:
         base = [outcome(trial.world, q) for q in flows(trial.world, trial.question, sample)]
-        for fix in offered[:2]:
+        for fix in offered[:3]:
             fix.side_effects, fix.also_cured = side_effects(base, fix.trial.world, fix.edits, trial.world)
             fix.flows_sampled = len(base)
+        offered[:3] = sorted(offered[:3], key=lambda f: (_rank(f)[:2], len(f.side_effects), _rank(f)))
     failing.sort(key=lambda f: (f.result != FORWARD_ONLY, len(f.edits)))
     return offered + failing[:FAILING]
 
 
+def _weight(fix: Fix) -> int:
+    """Commands, and one more for each that opens more than the flow needs."""
+    heavy = (" -D ", " -P ", "rp_filter=0")
+    return len(fix.edits) + sum(1 for _, command in fix.steps() if any(word in command for word in heavy))
+
+
 def _rank(fix: Fix) -> tuple[int, int, int, int]:
-    heavy = sum(1 for _, command in fix.steps() if " -D " in command or " -P " in command or "rp_filter=0" in command)
-    return (len(fix.edits) + heavy + min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
+    return (_weight(fix) + min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
 
 
 def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
@@ -111,7 +115,7 @@ def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
                 continue
             if fix.result == WORKS:
                 works.append(fix)
-                depth_found = min(depth_found, len(edits))
+                depth_found = min(depth_found, _weight(fix))
             else:
                 if not done and candidate.known:
                     failing.append(fix)
@@ -174,10 +178,10 @@ def describe(trial: Trial) -> str:
         return first
     if trial.obstacle is not None:
         return f"{first}, but {trial.obstacle.text}"
-    home = trial.asked.host if trial.asked.in_dev is None else str(back.at.get("host"))
+    home = f"reaches {back.at.get('host')}" if back.outcome == "delivered" else f"leaves by {back.at.get('interface')}"
     rough = _roughness(trial)
     tail = f", although conntrack takes it for {_taken_for(trial)} on the way" if rough else ""
-    return f"{first}, reply reaches {home}{tail}"
+    return f"{first}, reply {home}{tail}"
 
 
 def _taken_for(trial: Trial) -> str:

@@ -399,6 +399,13 @@ _add(
     (), "nf_nat_icmp_reply_translation()", ("asymmetric_return",),
 )  # fmt: skip
 _add(
+    REASON, "nat_packet_too_short", "A GRE packet too short to translate",
+    "To translate a GRE packet, NAT wants 8 bytes behind the IP header, half of which are optional fields. A packet "
+    "without them and without contents is dropped. Real tunnels always carry more.",
+    "The counter of the NAT rule grows, nothing leaves.",
+    (), "gre_manip_pkt()", ("conntrack_clash",),
+)  # fmt: skip
+_add(
     REASON, "helper_expectation_failed", "A helper could not announce the second connection",
     "The conntrack helper saw the command that announces a further connection (FTP PORT or PASV …), but the "
     "expectation could not be made: too many, or no free port for its translation. The packet with the command is "

@@ -1,6 +1,6 @@
 """One question tried in one world: the way there, the way back, and the first thing that goes wrong.
 
-A :class:`Trial` holds facts of the engine; :func:`judge` compares them with what the asker wants: that the packet
+A :class:`Trial` holds facts of the engine; :func:`attempt` compares them with what the asker wants: that the packet
 arrives (or leaves with a source that can be answered) and that the natural answer comes back to where it began.
 """
 
@@ -71,19 +71,20 @@ def attempt(world: World, question: Question, verbose: bool = False) -> Trial:
     state, injection = question.start(world)
     trial = Trial(world, question, injection, play(world, state, injection, verbose))
     leaf = trial.leaf
-    back = natural_reply(world, leaf)
+    trial.obstacle = judge_forward(trial)
+    back = natural_reply(world, leaf) if trial.obstacle is None else None
     if back is not None:
         trial.reply_asked = back
         trial.reply = play(world, leaf.state, back, verbose)
-    trial.obstacle = judge(trial)
+        trial.obstacle = _judge_reply(trial)
     return trial
 
 
 # ---------------------------------------------------------------------------------------------- judging
 
 
-def judge(trial: Trial) -> Obstacle | None:
-    """The first obstacle on the way there or back; None when the flow works."""
+def judge_forward(trial: Trial) -> Obstacle | None:
+    """The obstacle on the way there; None when the packet arrives, or leaves in a form that can be answered."""
     leaf = trial.leaf
     host = str(leaf.at.get("host"))
     if leaf.outcome in ("queued", "stolen"):
@@ -97,7 +98,7 @@ def judge(trial: Trial) -> Obstacle | None:
             return unanswerable
     else:
         return Obstacle(leaf.reason.code, FORWARD, host, leaf.reason.text, leaf.reason.where)
-    return _judge_reply(trial)
+    return None
 
 
 def source_lost(world: World, leaf: Leaf) -> Obstacle | None:

@@ -93,7 +93,7 @@ class Connlimit(Match):
             other = _live(one, ctx)
             if other is None:
                 continue
-            if one == mine:
+            if _same(one, mine, ctx):
                 here = True
             elif _closed(other):
                 continue
@@ -121,6 +121,14 @@ def _tuple(skb: Skb, ctx: Ctx) -> Tuple:
     if skb.has_ports and (skb.frag or transport_ports(skb, ctx) is None):
         raise HotDrop
     return conntrack.get_tuple(ctx.ws, skb)
+
+
+def _same(a: Counted, b: Counted, ctx: Ctx) -> bool:
+    """Equal, where a drawn port that is known by now counts as its number."""
+    if a[0] != b[0] or a[1][:4] != b[1][:4]:
+        return False
+    known = ctx.ws.known
+    return all(known(x) == known(y) for x, y in zip(a[1][4:], b[1][4:], strict=True))
 
 
 def _live(one: Counted, ctx: Ctx) -> Conn | None:

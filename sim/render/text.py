@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..explain.answer import Explanation, captures, ends
-from ..explain.diagnose import SHOWN
-from ..explain.fixes import FAILS, WORKS, Fix
+from ..explain.parts import SHOWN, WORKS
 from ..explain.trial import FORWARD, REPLY
 from ..model.result import Hop, Leaf, Step
 from .style import Style, clean, fit, wrap
+
+if TYPE_CHECKING:
+    from ..explain.fixes import Fix
 
 INDENT = 6
 DULL_FIELDS = {"ttl"}
@@ -322,4 +324,4 @@ def _sampled(fix: Fix) -> str:
     return f"; {fix.flows_sampled} other flows sampled, {', '.join(parts)}"
 
 
-__all__ = ["FAILS", "render"]
+__all__ = ["render"]

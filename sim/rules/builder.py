@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from ..errors import RuleError
 from ..model.addr import AF_INET, FAMILY_NAME
 from ..model.rule import HOOK_NAME, HOOK_NUMBER, Match, Target
-from . import known, shortcuts
+from . import known
 from .jump import Goto, Jump
 from .lexer import LexError, save_words
 from .names import PROTOCOLS, nearest
@@ -72,7 +72,9 @@ class Scope:
             info = find_match(known.MATCH_ALIAS.get(name, name))
             if info is None and self.typed and name not in known.MATCHES:
                 guess = nearest(name, known.MATCHES)
-                raise RuleError(f"there is no match called {name!r}", None, f"did you mean -m {guess}?" if guess else None)
+                raise RuleError(
+                    f"there is no match called {name!r}", None, f"did you mean -m {guess}?" if guess else None
+                )
             self._matches[name] = info
         return self._matches[name]
 
@@ -101,12 +103,13 @@ class NotPlain(Exception):
 class Place:
     """Reads the rules of one built-in chain, or of all user chains of a table."""
 
-    __slots__ = ("_checked_headers", "_headers", "_protos", "_size", "calls", "chain", "scope")
+    __slots__ = ("_checked_headers", "_headers", "_protos", "_shapes", "_size", "calls", "chain", "scope")
 
     def __init__(self, scope: Scope, chain: str) -> None:
         self.scope, self.chain = scope, chain
         self._protos: dict[tuple[int, bool], ForProto] = {}
         self._headers: dict[str, tuple[tuple[Match, ...], ForProto]] = {}
+        self._shapes: Any = None  # the module shortcuts, once somebody validates
         self._checked_headers: dict[str, ForProto] = {}
         self.calls: Container[str] = () if scope.chains is None else scope.chains
         self._size = 0
@@ -133,7 +136,7 @@ class Place:
         try:
             words = save_words(spec)
         except LexError as error:
-            raise RuleError(str(error), None, "close it, or write \\\" where a quote is meant") from None
+            raise RuleError(str(error), None, 'close it, or write \\" where a quote is meant') from None
         return read_words(words, self)
 
     def _plain(self, spec: str) -> Parts:
@@ -165,6 +168,11 @@ class Place:
 
     def check(self, spec: str) -> str | None:
         """As :meth:`build` without making a rule: the name of the chain it calls, if any. Raises RuleError."""
+        shapes = self._shapes
+        if shapes is None:
+            from . import shortcuts as shapes  # only where all of a file is read
+
+            self._shapes = shapes
         try:
             header, rest, action, goto = split_spec(spec)
             under = self._checked_headers.get(header)
@@ -173,7 +181,7 @@ class Place:
             pieces = under.matches
             for piece in rest:
                 if piece not in pieces:
-                    self._check_piece(piece, under, shortcuts.MATCHES, False)
+                    self._check_piece(piece, under, shapes.MATCHES, False)
             if action is None:
                 return None
             if not goto:
@@ -181,7 +189,7 @@ class Place:
                     return action
                 if action in under.targets:
                     return None
-                target = self._check_piece(action, under, shortcuts.TARGETS, True)
+                target = self._check_piece(action, under, shapes.TARGETS, True)
             else:
                 target = self.chain_target(action, True)
         except NotPlain:
@@ -189,7 +197,7 @@ class Place:
         return target.chain if isinstance(target, (Jump, Goto)) else None
 
     def _check_header(self, header: str) -> ForProto:
-        shape = shortcuts.HEADER.fullmatch(header)
+        shape = self._shapes.HEADER.fullmatch(header)
         if shape is None or self.scope.family != AF_INET:
             under = self._read_header(header)[1]
         else:
@@ -264,7 +272,9 @@ class Place:
         if " " in name:
             raise NotPlain
         if name in HOOK_NUMBER:
-            raise RuleError(f"{name} is a built-in chain: rules cannot jump to it", None, "jump to a chain made with -N")
+            raise RuleError(
+                f"{name} is a built-in chain: rules cannot jump to it", None, "jump to a chain made with -N"
+            )
         if not goto and name in known.TARGETS and name not in self.calls:
             return UnmodelledTarget(name)
         if chains is None or name in chains:
@@ -274,7 +284,9 @@ class Place:
         options = [*(chains if isinstance(chains, Iterable) else ()), *known.TARGETS]
         guess = nearest(name, options)
         what = "chain" if goto else "chain or target"
-        raise RuleError(f"table {table} has no {what} called {name!r}", None, f"did you mean {guess}?" if guess else None)
+        raise RuleError(
+            f"table {table} has no {what} called {name!r}", None, f"did you mean {guess}?" if guess else None
+        )
 
     def construct(self, dash: str, name: str, info: Info, found: Found, at: At) -> Any:
         """Make a registered match or target after checking that the kernel takes it at this place."""

@@ -82,7 +82,9 @@ def set_policy(table: Table, chain: str, policy: str) -> Table:
     if old.policy is None:
         raise InputError(f"-P {chain}: a user chain has no policy")
     if policy not in _POLICIES or (table.name == "nat" and policy == "DROP"):
-        raise InputError(f"-P {chain} {policy}: table {table.name} takes no such policy", remedy="ACCEPT or DROP (not in nat)")
+        raise InputError(
+            f"-P {chain} {policy}: table {table.name} takes no such policy", remedy="ACCEPT or DROP (not in nat)"
+        )
     return _with_chain(table, chain, _rebuilt(old, _items(old), policy, WHAT_IF))
 
 
@@ -91,7 +93,9 @@ def new_chain(table: Table, chain: str) -> Table:
     if chain in table.chains or chain in known.BUILT_IN.get(table.name, ()):
         raise InputError(f"-N {chain}: the chain exists already in table {table.name}")
     if not chain or chain[0] in "-!" or len(chain) > 28 or chain.split() != [chain] or chain in known.TARGETS:
-        raise InputError(f"-N {chain!r}: not a name for a chain", remedy="1-28 characters, no space, no - or ! in front")
+        raise InputError(
+            f"-N {chain!r}: not a name for a chain", remedy="1-28 characters, no space, no - or ! in front"
+        )
     return _with_chain(table, chain, ListChain(chain, where=WHAT_IF))
 
 

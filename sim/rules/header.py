@@ -66,8 +66,8 @@ class _Address(HeaderMatch):
         return _bang(self.negated, self.option, self.network())
 
 
-@dataclass(frozen=True, slots=True)
 class Source(_Address):
+    __slots__ = ()
     name: ClassVar[str] = "source"
     option: ClassVar[str] = "-s"
     place: ClassVar[int] = 0
@@ -76,8 +76,8 @@ class Source(_Address):
         return skb.src
 
 
-@dataclass(frozen=True, slots=True)
 class Destination(_Address):
+    __slots__ = ()
     name: ClassVar[str] = "destination"
     option: ClassVar[str] = "-d"
     place: ClassVar[int] = 1
@@ -115,8 +115,8 @@ class _Interface(HeaderMatch):
         return _bang(self.negated, self.option, self.pattern)
 
 
-@dataclass(frozen=True, slots=True)
 class InInterface(_Interface):
+    __slots__ = ()
     name: ClassVar[str] = "in-interface"
     option: ClassVar[str] = "-i"
     place: ClassVar[int] = 2
@@ -125,8 +125,8 @@ class InInterface(_Interface):
         return ctx.indev
 
 
-@dataclass(frozen=True, slots=True)
 class OutInterface(_Interface):
+    __slots__ = ()
     name: ClassVar[str] = "out-interface"
     option: ClassVar[str] = "-o"
     place: ClassVar[int] = 3

@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Jump(Target):
+class _ToChain(Target):
+    chain: str
+
+    def words(self) -> list[str]:
+        return []
+
+
+class Jump(_ToChain):
     """Call a user chain; its RETURN or its end comes back to the next rule."""
 
+    __slots__ = ()
     name: ClassVar[str] = "jump"
-    chain: str
 
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
         return Verdict("JUMP", self.chain)
 
-    def words(self) -> list[str]:
-        return []
 
-
-@dataclass(frozen=True, slots=True)
-class Goto(Target):
+class Goto(_ToChain):
     """Continue in a user chain; its RETURN goes to whoever called the present chain."""
 
+    __slots__ = ()
     name: ClassVar[str] = "goto"
-    chain: str
 
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
         return Verdict("GOTO", self.chain)
-
-    def words(self) -> list[str]:
-        return []

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..errors import RuleError
+from ..errors import InputError, RuleError
 from ..model.rule import HOOK_NUMBER
 from . import known
 from .savetext import COUNTERS, SaveText, split_rule
@@ -75,6 +75,9 @@ class Listed:
     def names(self) -> Iterator[str]:
         return iter(self._declared)
 
+    def check_declarations(self, errors: list[InputError]) -> None:
+        """Nothing to do: the reader has checked them."""
+
     def __contains__(self, name: object) -> bool:
         """Whether it is a user chain: what a rule may jump to."""
         return name in self._declared and name not in HOOK_NUMBER
@@ -131,6 +134,18 @@ class Searched:
                 offset += len(line) + 1
             self._names = found
         return self._names
+
+    def check_declarations(self, errors: list[InputError]) -> None:
+        """Add an error for each chain line that isn't one; the usual one of a user chain is no work."""
+        offset = self.start + 1
+        for line in self.save.text[offset : self.head_end].split("\n") if self.head_end > self.start else ():
+            if line[-8:] != " - [0:0]" or line.count(" ") != 2:
+                try:
+                    read_declaration(line, self.table, offset)
+                except RuleError as error:
+                    error.where = self.save.where(offset)
+                    errors.append(error)
+            offset += len(line) + 1
 
     def _offset(self, name: str) -> int | None:
         """Where the chain's line begins."""

@@ -1,8 +1,7 @@
-"""Words of a rule: reading them as iptables-restore or a shell does, writing them as iptables-save does.
+"""Words of a rule in a file: reading them as iptables-restore does, writing them as iptables-save does.
 
-Two scanners, because the two differ: iptables-restore (add_param_to_argv() in iptables/xshared.c) knows only double
-quotes, ends a word at the closing quote and takes any character after a backslash within quotes; a shell has single
-quotes and backslashes outside quotes too. Lines without quotes and backslashes never come here.
+iptables-restore (add_param_to_argv() in iptables/xshared.c) knows only double quotes, ends a word at the closing quote
+and takes any character after a backslash within quotes. A typed line is different: see shell.py.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ from __future__ import annotations
 import re
 
 # One run of ordinary characters, or one whole quoted part: linear in the length of the line.
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.S)
+QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.S)
 _PLAIN = re.compile(r'[^\s"]+')
-_SHELL_PLAIN = re.compile(r"""[^\s"'\\]+""")
 _SPACE = re.compile(r"\s+")
 _ESCAPE = re.compile(r"\\(.)", re.S)
-_SHELL_ESCAPE = re.compile(r"""\\(["'\\$`])""")
 
 MAX_LINE = 10239  # of a line that iptables-restore reads at once (iptables-restore.c, buffer)
 
@@ -47,7 +44,7 @@ def save_words(line: str) -> list[str]:
             pending += found.group()
             position = found.end()
             continue
-        found = _QUOTED.match(line, position)
+        found = QUOTED.match(line, position)
         if not found:
             raise LexError('a double quote (") is opened and never closed')
         text = found.group(1)
@@ -56,48 +53,6 @@ def save_words(line: str) -> list[str]:
         position = found.end()
     if pending:
         words.append(pending)
-    return words
-
-
-def typed_words(line: str) -> list[str]:
-    """Split a typed line as a shell does; a pasted line of a save file comes out right too. Raises LexError."""
-    if '"' not in line and "'" not in line and "\\" not in line:
-        return line.split()
-    words: list[str] = []
-    pending: list[str] = []
-    open_word = False
-    position, end = 0, len(line)
-    while position < end:
-        letter = line[position]
-        if letter.isspace():
-            if open_word:
-                words.append("".join(pending))
-                pending, open_word = [], False
-            position += 1
-            continue
-        open_word = True
-        if letter == '"':
-            found = _QUOTED.match(line, position)
-            if not found:
-                raise LexError('a double quote (") is opened and never closed')
-            pending.append(_SHELL_ESCAPE.sub(r"\1", found.group(1)))
-            position = found.end()
-        elif letter == "'":
-            close = line.find("'", position + 1)
-            if close < 0:
-                raise LexError("a single quote (') is opened and never closed")
-            pending.append(line[position + 1 : close])
-            position = close + 1
-        elif letter == "\\":
-            pending.append(line[position + 1 : position + 2])
-            position += 2
-        else:
-            found = _SHELL_PLAIN.match(line, position)
-            assert found is not None
-            pending.append(found.group())
-            position = found.end()
-    if open_word:
-        words.append("".join(pending))
     return words
 
 

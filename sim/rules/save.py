@@ -10,9 +10,8 @@ from ..model.rule import HOOK_NUMBER, Rule, RuleId
 from ..model.where import Where
 from . import tracking
 from .builder import Scope
-from .index import ChainIndex, TextIndex
 from .layout import ADDRESS_LIST, Layout, Row, excerpt
-from .lexer import LexError, save_words
+from .lexer import MAX_LINE, LexError, save_words
 from .reader import MAX_ERRORS, Reader
 from .savetext import SaveText, read_counters, split_rule
 
@@ -38,6 +37,7 @@ class Source:
         place = self.scope.place(rule_id.chain)
         where = self.save.where(offset)
         try:
+            check_length(spec)
             parts = place.build(spec) if which < 0 else place.exact(spec)[which]
         except RuleError as error:
             error.where = error.where or where
@@ -50,6 +50,11 @@ class Source:
         if isinstance(item, Rule):
             return " " + item.text
         return split_rule(self.save.line(item if isinstance(item, int) else item[0]))[1]
+
+
+def check_length(spec: str) -> None:
+    if len(spec) > MAX_LINE:
+        raise RuleError(f"a line of more than {MAX_LINE} characters, which iptables-restore cannot read")
 
 
 def renumbered(rule: Rule, rule_id: RuleId) -> Rule:
@@ -90,6 +95,8 @@ class LazyChain:
         return self._indexed(skb, start)
 
     def _indexed(self, skb: Any, start: int) -> Iterator[Rule]:
+        from .index import ChainIndex, TextIndex  # only where a chain is long
+
         index = self._index
         if index is None:
             index = self._index = TextIndex.of(self.source.save.text, self.items, self.source.scope.family)
@@ -237,6 +244,7 @@ class LazyTable:
                         errors.append(error)
             return errors
         layout, source = self.chains.layout, self.source
+        layout.check_declarations(errors)
         chains = set(layout.names())
         source.scope.know_chains(chains - HOOK_NUMBER.keys())
         calls: dict[str, dict[str, None]] = {}
@@ -247,6 +255,7 @@ class LazyTable:
                 if place is None:
                     remedy = f"add :{name} - [0:0] after *{self.name}"
                     raise RuleError(f"chain {excerpt(name)} is used and never declared", None, remedy)
+                check_length(spec)
                 called = place.check(spec)
             except RuleError as error:
                 error.where = error.where or source.save.where(offset)
@@ -259,7 +268,9 @@ class LazyTable:
         loop = circle(calls)
         if loop:
             where = self.chains[loop[0]].where
-            errors.append(RuleError(f"chains of table {self.name} call each other in a circle: {' → '.join(loop)}", where))
+            errors.append(
+                RuleError(f"chains of table {self.name} call each other in a circle: {' → '.join(loop)}", where)
+            )
         self._checked = not errors
         return errors
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "cluster", "connbytes", "connlabel", "connlimit", "connmark", "conntrack", "helper", "state",
-    "CONNMARK", "CONNSECMARK", "CT", "DNAT", "MASQUERADE", "NETMAP", "REDIRECT", "SAME", "SNAT", "SYNPROXY",
+    "CLUSTERIP", "CONNMARK", "CONNSECMARK", "CT", "DNAT", "MASQUERADE", "NETMAP", "REDIRECT", "SAME", "SNAT", "SYNPROXY",
 )  # fmt: skip
 # As the name of a match or target, in every spelling of the option before it.
 SUSPECT = re.compile(r'[ \t]-(?:[mj]|-m[a-z]{0,4}|-j[a-z]{0,3})[ \t="]+(?:' + "|".join(NAMES) + r")(?![A-Za-z0-9_])")

@@ -9,7 +9,8 @@ from ..errors import RuleError
 from ..model.rule import Rule, RuleId
 from ..model.where import Where
 from .builder import Scope
-from .lexer import MAX_LINE, LexError, typed_words
+from .lexer import MAX_LINE, LexError
+from .shell import typed_words
 from .words import read_typed
 
 _COMMAND = re.compile(r"\s*(?:-A|--append|-I|--insert)\s+\S+\s*")

@@ -78,7 +78,9 @@ class _Reader:
             holder.raw += ["!", word] if self.negated else [word]
             return
         if len(word) < 2 or word[0] != "-":
-            raise RuleError(f"{_short(word)}: a word that belongs to no option", None, "quote values that contain spaces")
+            raise RuleError(
+                f"{_short(word)}: a word that belongs to no option", None, "quote values that contain spaces"
+            )
         name, equals, value = word.partition("=") if word[:2] == "--" else (word, "", "")
         inline = value if equals else None
         base, extension, opt = self._resolve(name)
@@ -142,10 +144,16 @@ class _Reader:
         for extension in self.latest:
             spellings.update(extension.info.options if extension.info else ())
         if self.proto:
-            info = self.place.scope.match_info(protocol_name(self.proto)) if protocol_name(self.proto) in known.MATCHES else None
+            info = (
+                self.place.scope.match_info(protocol_name(self.proto))
+                if protocol_name(self.proto) in known.MATCHES
+                else None
+            )
             spellings.update(info.options if info else ())
         guess = nearest(name, spellings)
-        remedy = f"did you mean {guess}?" if guess else "write -m NAME before the options of a match, -p before its ports"
+        remedy = (
+            f"did you mean {guess}?" if guess else "write -m NAME before the options of a match, -p before its ports"
+        )
         raise RuleError(f"unknown option {_short(name)}", None, remedy)
 
     def _value(self, option: str, inline: str | None) -> str:
@@ -329,8 +337,10 @@ def _protocol(text: str, negated: bool) -> int:
     if number is None:
         from .names import PROTOCOLS
 
-        guess = nearest(text.lower(), PROTOCOLS)
-        raise RuleError(f"-p {_short(text)}: no such protocol", None, f"did you mean {guess}?" if guess else "0-255 or a name")
+        guess = nearest(text.lower(), ("tcp", "udp", "icmp", "sctp", "gre", "esp")) or nearest(text.lower(), PROTOCOLS)
+        raise RuleError(
+            f"-p {_short(text)}: no such protocol", None, f"did you mean {guess}?" if guess else "0-255 or a name"
+        )
     if not number and negated:
         raise RuleError("! -p all never matches")
     return number
@@ -373,7 +383,9 @@ def _network(option: str, text: str, family: int) -> tuple[int, int]:
     value = _host(head, family)
     if value is None:
         other = "an IPv6 address in an IPv4 rule" if ":" in head and family == AF_INET else "not an address"
-        raise RuleError(f"{option} {_short(text)}: {other}", None, "names are not looked up: DNS may answer differently")
+        raise RuleError(
+            f"{option} {_short(text)}: {other}", None, "names are not looked up: DNS may answer differently"
+        )
     if not slash:
         return value, mask_of(family, BITS[family])
     bits = small_int(tail)
@@ -381,7 +393,9 @@ def _network(option: str, text: str, family: int) -> tuple[int, int]:
         return value, mask_of(family, bits)
     mask = _host(tail, family) if tail.count(".") == 3 or ":" in tail else None
     if mask is None:
-        raise RuleError(f"{option} {_short(text)}: a bad mask", None, f"a length of 0-{BITS[family]}, or a mask in full")
+        raise RuleError(
+            f"{option} {_short(text)}: a bad mask", None, f"a length of 0-{BITS[family]}, or a mask in full"
+        )
     return value, mask
 
 

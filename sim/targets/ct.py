@@ -134,13 +134,15 @@ class Ct(_Ct):
         if _carries_nothing(skb):
             from ..engine.conntrack import Template
 
-            skb.template = Template(self._zones(skb), self.helper or None, self.timeout or None)
+            keyed = (self.zone_dir != "reply", self.zone_dir != "orig")
+            zone = self.zone or 0
+            skb.template = Template(
+                (zone * keyed[0], zone * keyed[1]),
+                self.helper or None,
+                self.timeout or None,
+                by_mark=keyed if self.zone is None else (False, False),
+            )
         return V_CONTINUE
-
-    def _zones(self, skb: Skb) -> tuple[int, int]:
-        """The zone that the original and the reply tuple are keyed with; a mark is cut to 16 bits."""
-        zone = skb.mark & 0xFFFF if self.zone is None else self.zone
-        return zone if self.zone_dir != "reply" else 0, zone if self.zone_dir != "orig" else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..model.packet import Skb
 
 
-def hand_over(ctx: Ctx, first: int, last: int, bypass: bool) -> Verdict:
-    """The verdict for one of the queues ``first`` to ``last``."""
+def hand_over(ctx: Ctx, skb: Skb, first: int, last: int, bypass: bool, fanout: bool = False) -> Verdict:
+    """The verdict for one of the queues ``first`` to ``last``; ``fanout``: by CPU instead of by flow."""
     shown = str(first) if first == last else f"{first}:{last}"
     known = ctx.host.meta.get("queues")
     if not isinstance(known, list):
@@ -33,8 +33,12 @@ def hand_over(ctx: Ctx, first: int, last: int, bypass: bool) -> Verdict:
         )
         return Verdict(QUEUE, reason="queued", text=f"queue {shown}")
     served = [number in known for number in range(first, last + 1)]
-    # Which queue of several: a hash with a random key of the boot, or the number of the CPU.
-    listener = served[0] if all(served) or not any(served) else _which(ctx, served, shown)
+    if all(served) or not any(served):
+        listener = served[0]
+    elif fanout:
+        listener = ctx.unknown(f"which of the queues {shown} it is: the CPU that handles the packet decides")
+    else:
+        listener = _by_hash(ctx, skb, served, shown)
     if listener:
         return Verdict(QUEUE, reason="queued", text=f"queue {shown}")
     if bypass:
@@ -42,12 +46,31 @@ def hand_over(ctx: Ctx, first: int, last: int, bypass: bool) -> Verdict:
     return Verdict(DROP, reason="queue_without_listener", text=f"nobody listens on queue {shown}")
 
 
-def _which(ctx: Ctx, served: list[bool], shown: str) -> bool:
+def _by_hash(ctx: Ctx, skb: Skb, served: list[bool], shown: str) -> bool:
+    """nfqueue_hash(): 32 bits of the two addresses, in either order, and the protocol, with a random key of the boot.
+
+    What is known of a pair's hash is kept, so that all its packets, and other rules, go the same way.
+    """
     from ..engine.run import Option
 
-    share = sum(served) / len(served)
-    options = (Option(share, "a queue with a listener", True), Option(1 - share, "a queue without one", False))
-    return bool(ctx.run.choose(f"queue of {shown}", options))
+    key = ("nfqueue", frozenset((skb.src, skb.dst)), skb.proto)
+    known: tuple[tuple[int, int], ...] = ctx.hs.match_state.get(key, ((0, 1 << 32),))
+    parts: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    for number, ok in enumerate(served):
+        # reciprocal_scale(): the hashes of one queue are the ones whose share of the range rounds down to it
+        start, end = (-(-(n << 32) // len(served)) for n in (number, number + 1))
+        cut = ((max(low, start), min(high, end)) for low, high in known)
+        parts[ok] += [(low, high) for low, high in cut if low < high]
+    total = sum(high - low for low, high in known)
+    words = {True: "a queue with a listener", False: "a queue without one"}
+    options = [
+        Option(sum(high - low for low, high in part) / total, words[ok], (ok, tuple(part)))
+        for ok, part in parts.items()
+        if part
+    ]
+    listener, rest = ctx.run.choose(f"queue of {shown}", options)
+    ctx.hs.match_state[key] = rest
+    return bool(listener)
 
 
 @target("NFQUEUE", doc="-j NFQUEUE --queue-balance 1:3 --queue-bypass --queue-cpu-fanout")
@@ -91,7 +114,7 @@ class Nfqueue(Target):
         return [*out, "--queue-cpu-fanout"] if self.cpu_fanout else out
 
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
-        return hand_over(ctx, self.first, self.last, self.bypass)
+        return hand_over(ctx, skb, self.first, self.last, self.bypass, self.cpu_fanout)
 
 
 def _range(options: Options, text: str) -> tuple[int, int]:
@@ -120,4 +143,4 @@ class Queue(Target):
         return []
 
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
-        return hand_over(ctx, 0, 0, False)
+        return hand_over(ctx, skb, 0, 0, False)

@@ -1,6 +1,6 @@
 """iptables-save as kube-proxy leaves it on a node: KUBE-SERVICES → KUBE-SVC-x (statistic) → KUBE-SEP-x (DNAT).
 
-    python tests/bench/kube.py 50000 > kube.txt
+python tests/bench/kube.py 50000 > kube.txt
 """
 
 from __future__ import annotations
@@ -64,7 +64,11 @@ def kube_save(rules: int, seed: int = 1) -> str:
     while count < rules:
         number += 1
         name = f"ns-{rng.randrange(40)}/{rng.choice(_NAMES)}-{number}:{rng.choice(('http', 'https', 'grpc'))}"
-        ip, port, proto = _ip(0x0A600000, number), rng.choice((80, 443, 8080, 9090, 5432)), rng.choice(("tcp", "tcp", "udp"))
+        ip, port, proto = (
+            _ip(0x0A600000, number),
+            rng.choice((80, 443, 8080, 9090, 5432)),
+            rng.choice(("tcp", "tcp", "udp")),
+        )
         svc = _name(rng, "KUBE-SVC-")
         chains.append(svc)
         head = f'-d {ip}/32 -p {proto} -m comment --comment "{name} cluster IP" -m {proto} --dport {port}'

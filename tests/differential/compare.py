@@ -8,8 +8,8 @@ from nattrace.tracer.lab.packets import number_of
 
 from .kernel import ARRIVALS, Final, Observation
 
-FIELDS = ("proto", "src", "dst", "sport", "dport", "ttl", "tos", "len", "df", "flags", "tcp_seq", "tcp_ack", "window", "mss", "type",
-          "code", "icmp_id", "seq", "mtu", "gateway", "spi")  # fmt: skip
+FIELDS = ("proto", "src", "dst", "sport", "dport", "ttl", "tos", "len", "df", "flags", "tcp_seq", "tcp_ack", "window", "mss",
+          "type",          "code", "icmp_id", "seq", "mtu", "gateway", "spi")  # fmt: skip
 INNER = ("proto", "src", "dst", "sport", "dport", "ttl", "tos", "len", "type", "code", "icmp_id")
 GONE = ("dropped", "rejected", "unreachable", "never_sent", "queued", "stolen", "looped")
 
@@ -136,7 +136,8 @@ def show(final: Final) -> str:
         if "type" in p
         else ""
     )
-    return f"{final.kind} {final.host}:{final.dev} {p.get('proto')} {p.get('src')}→{p.get('dst')}{ports} {p.get('flags', '')}".strip()
+    addresses = f"{p.get('src')}→{p.get('dst')}"
+    return f"{final.kind} {final.host}:{final.dev} {p.get('proto')} {addresses}{ports} {p.get('flags', '')}".strip()
 
 
 def compare(observation: Observation, result: dict[str, Any]) -> list[str]:

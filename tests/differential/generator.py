@@ -118,8 +118,6 @@ class Situation:
             self.own[host] = [a for a in self.own[host] if all(not x.startswith(f"{a}/") for x in addresses)]
             addresses = []
         interfaces[dev] = {"addresses": addresses}
-        if self.level > 3 and self.chance(0.15):
-            interfaces[dev]["mtu"] = self.pick([1400, 1280, 576])
         self.on[host, dev] = [subnet]
         return dev
 
@@ -141,12 +139,19 @@ class Situation:
                 members.append(f"{third}:{dev}")
                 self.near[third, dev] = [nth(subnet[0], 1), nth(subnet[0], 2)]
             self.segments[f"s{index}"] = members
+            if self.level > 3 and self.chance(0.15):  # one wire, one mtu: a veth throws away what its peer may not take
+                mtu = self.pick([1400, 1280, 576])
+                for member in members:
+                    host, _, dev = member.partition(":")
+                    self.hosts[host]["interfaces"][dev]["mtu"] = mtu
         for name in names:
             wanted = self.rnd.randint(2, 4) if name == "r" else self.rnd.randint(2, 3)
             while len(self.hosts[name]["interfaces"]) < wanted:
                 subnet = self._subnet()
                 dev = self._attach(name, subnet, self.pick([1, 1, 2, 3]))
                 self.edges.append((name, dev))
+                if self.level > 3 and self.chance(0.15):
+                    self.hosts[name]["interfaces"][dev]["mtu"] = self.pick([1400, 1280, 576])
                 self.near[name, dev] = [nth(subnet[0], n) for n in (4, 11, 12)]
 
     # ------------------------------------------------------------------------------------ configuration
@@ -453,7 +458,8 @@ class Situation:
 STEADY = {
     "net.ipv4.icmp_ratemask": 0, "net.ipv4.icmp_msgs_per_sec": 1000000, "net.ipv4.icmp_msgs_burst": 1000000,
     "net.ipv4.conf.all.send_redirects": 0, "net.ipv4.conf.default.send_redirects": 0, "net.ipv4.icmp_echo_ignore_all": 1,
-    "net.ipv4.fib_multipath_hash_policy": 0, "net.ipv4.tcp_timestamps": 0, "net.ipv4.tcp_sack": 0, "net.ipv4.tcp_window_scaling": 0,
+    "net.ipv4.fib_multipath_hash_policy": 0, "net.ipv4.tcp_timestamps": 0,
+    "net.ipv4.tcp_sack": 0, "net.ipv4.tcp_window_scaling": 0,
 }  # fmt: skip
 
 
@@ -462,7 +468,7 @@ def steady(host: dict[str, Any]) -> dict[str, Any]:
     out = dict(STEADY)
     for dev in [*host["interfaces"], "lo"]:
         out[f"net.ipv4.neigh.{dev}.mcast_solicit"] = 1
-        out[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 12
+        out[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 80
         out[f"net.ipv4.conf.{dev}.send_redirects"] = 0
     return out
 

@@ -12,7 +12,7 @@ from typing import Any
 from lab_support import conntrack_entries, rule_counters, unique_prefix
 from nattrace.sim.errors import NattraceError
 from nattrace.tracer.lab.build import Lab, build
-from nattrace.tracer.lab.io import Result, Seen, Wires, is_connect
+from nattrace.tracer.lab.io import EDGE_MAC, Result, Seen, Wires, is_connect
 from nattrace.tracer.lab.packets import number_of
 from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 
@@ -152,7 +152,7 @@ class KernelRun:
         try:
             admit(self.lab, situation)
             self.lab.listen()
-            self.wires = Wires(self.lab, set(situation.get("silent", ())), ARRIVALS, neighbour_wait=0.1)
+            self.wires = Wires(self.lab, set(situation.get("silent", ())), ARRIVALS, neighbour_wait=0.2)
         except BaseException:
             self.lab.down()
             raise
@@ -199,6 +199,7 @@ class KernelRun:
         record["payload"] = payload_of(record).hex()
         if record.get("in") is not None:
             record["ip_id"] = index + 1
+            record.setdefault("mac", EDGE_MAC)
             if (record.get("len") or 0) > self._mtu(record["host"], record["in"]):
                 return Observation(index, None)
         if self.start is None:
@@ -373,8 +374,9 @@ def _error(final: Final, op: dict[str, Any]) -> dict[str, Any] | None:
     inner = {k: v for k, v in packet.items() if k not in ("ip_id", "frag", "mf")}
     if inner.get("mss") is None:
         inner.pop("mss", None)
-    out = {"host": final.host, "in": final.dev, "proto": "icmp", "type": op["type"], "code": op["code"], "inner": inner, "ttl": 63,
-           "src": op.get("from") or packet["dst"], "dst": packet["src"], "tos": 0xC0, "df": False}  # fmt: skip
+    inner["payload"] = payload_of({**inner, "in": final.dev}).hex()
+    out = {"host": final.host, "in": final.dev, "proto": "icmp", "type": op["type"], "code": op["code"], "inner": inner,
+           "ttl": 63, "src": op.get("from") or packet["dst"], "dst": packet["src"], "tos": 0xC0, "df": False}  # fmt: skip
     if (op["type"], op["code"]) == (3, 4):
         out["mtu"] = 1300
     out["len"] = 28 + min(packet["len"], 548)

@@ -205,8 +205,8 @@ class RuleWriter:
         return "-j REJECT" if self.chance(0.3) else f"-j REJECT --reject-with {self.pick(kinds)}"
 
     def _ct(self, bare: bool) -> str:
-        words = ["-j CT --zone 1", "-j CT --zone 2", "-j CT --zone-orig 1", "-j CT --zone-reply 2", "-j CT --notrack", "-j NOTRACK",
-                 "-j CT --ctevents new,destroy"]  # fmt: skip
+        words = ["-j CT --zone 1", "-j CT --zone 2", "-j CT --zone-orig 1", "-j CT --zone-reply 2", "-j CT --notrack",
+                 "-j NOTRACK",                 "-j CT --ctevents new,destroy"]  # fmt: skip
         return "-j CT --zone 1" if bare and self.chance(0.5) else self.pick(words)
 
     def _effect(self, table: str, chain: str, proto: str) -> str:
@@ -348,7 +348,8 @@ def _connlimit(w, table, chain, proto):
 def _owner(w, table, chain, proto):
     if chain not in ("OUTPUT", "POSTROUTING"):
         return ""
-    return f"-m owner {w._no()}{w.pick(['--uid-owner 1000', '--uid-owner 0', '--uid-owner 1000-1001', '--gid-owner 1000', '--socket-exists'])}"
+    ways = ["--uid-owner 1000", "--uid-owner 0", "--uid-owner 1000-1001", "--gid-owner 1000", "--socket-exists"]
+    return f"-m owner {w._no()}{w.pick(ways)}"
 
 
 @_match("addrtype")
@@ -394,7 +395,8 @@ def _hashlimit(w, table, chain, proto):
     modes = ["srcip", "dstip", "srcip,dstip"] + (["dstport", "srcip,srcport"] if proto in ("tcp", "udp") else [])
     way = w.pick(["--hashlimit-upto 1/hour", "--hashlimit-above 1/hour", "--hashlimit-upto 1/day"])
     mask = w.pick(["", "", " --hashlimit-srcmask 24"])
-    return f"-m hashlimit {way} --hashlimit-burst {w.pick([1, 2, 4])} --hashlimit-mode {w.pick(modes)}{mask} --hashlimit-name h{w.number}"
+    mode = f"--hashlimit-mode {w.pick(modes)}{mask}"
+    return f"-m hashlimit {way} --hashlimit-burst {w.pick([1, 2, 4])} {mode} --hashlimit-name h{w.number}"
 
 
 @_match("recent")
@@ -512,7 +514,8 @@ def _tcpmss(w, table, chain, proto):
 
 @_match("time")
 def _time(w, table, chain, proto):
-    return "-m time " + w.pick(["--datestart 2020-01-01T00:00:00 --datestop 2037-01-01T00:00:00", "--datestop 2021-01-01T00:00:00",
+    return "-m time " + w.pick(["--datestart 2020-01-01T00:00:00 --datestop 2037-01-01T00:00:00",
+                                "--datestop 2021-01-01T00:00:00",
                                 "--monthdays 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31",
                                 "--weekdays Mon,Tue,Wed,Thu,Fri,Sat,Sun"])  # fmt: skip
 
@@ -557,7 +560,8 @@ def _policy(w, table, chain, proto):
 
 @_match("cluster")
 def _cluster(w, table, chain, proto):
-    return f"-m cluster {w._no()}--cluster-total-nodes 2 --cluster-local-node {w.pick([1, 2])} --cluster-hash-seed {w.pick([1, 99])}"
+    node = f"--cluster-local-node {w.pick([1, 2])}"
+    return f"-m cluster {w._no()}--cluster-total-nodes 2 {node} --cluster-hash-seed {w.pick([1, 99])}"
 
 
 @_match("socket")
@@ -569,7 +573,8 @@ def _socket(w, table, chain, proto):
 def _multiport(w, table, chain, proto):
     if proto not in ("tcp", "udp", "udplite", "sctp"):
         return ""
-    return f"-m multiport {w._no()}--{w.pick(['ports', 'dports', 'sports'])} {w.pick(['53,80', '80,443,8080:8090', '1:1000,4000'])}"
+    ports = w.pick(["53,80", "80,443,8080:8090", "1:1000,4000"])
+    return f"-m multiport {w._no()}--{w.pick(['ports', 'dports', 'sports'])} {ports}"
 
 
 @_match("nfacct")

@@ -215,7 +215,6 @@ def names_of(text: str) -> list[str]:
         elif word in ("-s", "-d", "-i", "-o"):
             out.append(f"match {word}")
         elif word in ("-j", "-g"):
-            out.append(
-                f"target {'user chain' if following.startswith('U') and following[1:].isdigit() else following}{' (goto)' if word == '-g' else ''}"
-            )
+            name = "user chain" if following[:1] == "U" and following[1:].isdigit() else following
+            out.append(f"target {name}{' (goto)' if word == '-g' else ''}")
     return out

@@ -141,7 +141,7 @@ TWO_UPLINKS = [
          [ping("ec2b", INTERNET)], _uplink("ec2b", "eth1", "172.31.8.208", "54.178.197.195")),
     Case("while no rule answers for eth1's own address, strict rp_filter keeps eth1 from answering even ARP", "two-uplinks.strict",
          [types("nat", "ip rule del from 172.31.8.208 lookup 10001 priority 32765"), ping("internet", "54.178.197.195")],
-         [never_sees("nat"), told("internet", (3, 1), "203.0.113.1"), blames("neighbour_failed")]),
+         [never_sees("nat"), told("internet", (3, 1), "54.178.197.195"), blames("neighbour_failed")]),
     Case("a ping of EC2-B that began before the rule is killed once and starts afresh by eth1", "two-uplinks.forwarding",
          [ping("ec2b", INTERNET), types("nat", _RULE_B), ping("ec2b", INTERNET, seq=2), ping("ec2b", INTERNET, seq=3)], [
              sees("internet:eth0", f"54.178.213.178 → {INTERNET}", seq=1), never_sees("internet:eth0", _A_OUT, seq=2),
@@ -248,8 +248,9 @@ TWICE = [
         *_ONCE, sees("host:enp4s0", f"{UPLINK} → {OUTSIDE}", kind="out"), *_HOME, counted("host", nat_POSTROUTING_1=1, raw_PREROUTING_1=1),
         tracks("host", _PLAIN, _TRANSLATED, zones=[(0, 0), (2, 0)])])
       for name, packet in _FLOWS.items()),
-    Case("--zone-orig draws a new ICMP id", "twice-through-conntrack.zone-orig", [ping("client", OUTSIDE)],
-         [sees("host:enp4s0", f"{UPLINK} → {OUTSIDE}", kind="out", icmp_id=Drawn(4711)), answered("client", OUTSIDE, icmp_id=4711)]),
+    Case("--zone-orig costs the ICMP id: the first pass expects the same answer already, so the first free id is taken",
+         "twice-through-conntrack.zone-orig", [ping("client", OUTSIDE)], [
+             sees("host:enp4s0", f"{UPLINK} → {OUTSIDE}", kind="out", icmp_id=0), answered("client", OUTSIDE, icmp_id=4711)]),
     *(Case(f"--zone-orig keeps the port of {name}", "twice-through-conntrack.zone-orig", [packet],
            [sees("host:enp4s0", f"{UPLINK} → {OUTSIDE}", kind="out", sport=40000)])
       for name, packet in _FLOWS.items() if name != "a ping"),

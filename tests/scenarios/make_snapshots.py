@@ -8,6 +8,7 @@ nothing where nothing changed.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -21,7 +22,7 @@ TARGET = HERE.parent.parent / "sim" / "snapshots"
 DROPPED = ("nft.json", "fdb.json", "vlan.json", "neigh-proxy.json", "group.txt", "expect.txt", "xfrm.txt", "tc.txt",
            "ip6tables-save.txt", "route6.json", "rule6.json", "nexthop.json", "hosts.txt", "nft.txt")  # fmt: skip
 KEPT_SYSCTL = ("net.ipv4.conf.", "net.ipv4.ip_", "net.ipv4.icmp_", "net.ipv4.fib_", "net.ipv4.fwmark", "net.ipv4.tcp_fwmark",
-               "net.netfilter.nf_conntrack", "net.ipv4.neigh.")  # fmt: skip
+               "net.ipv4.neigh.", "net.ipv4.route.m", "net.netfilter.nf_conntrack")  # fmt: skip
 CAPTURED_AT = "2026-11-21T09:00:00Z"
 
 
@@ -67,9 +68,9 @@ def _reduce(folder: Path, users: dict[str, int]) -> None:
             rules.write_text("".join(lines))
     sockets = folder / "sockets.txt"
     if sockets.exists():
-        import re
-
-        sockets.write_text(re.sub(r" (ino:\d+|sk:\S+|users:\(\(.*?\)\)|cgroup:\S+)", "", sockets.read_text()))
+        text = re.sub(r" (ino:\d+|sk:\S+|users:\(\(.*?\)\)|cgroup:\S+)", "", sockets.read_text())
+        entries = re.findall(r"^\S.*\n(?:[ \t].*\n)*", text, re.MULTILINE)
+        sockets.write_text("".join(sorted(re.sub(r" +\n", "\n", entry) for entry in entries)))
     meta = json.loads((folder / "meta.json").read_text())
     meta["captured_at"], meta["hostname"] = CAPTURED_AT, folder.name
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")

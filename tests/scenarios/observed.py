@@ -35,7 +35,9 @@ class Bench:
             raise
         self.evidence = Evidence()
         self.start: float | None = None
+        self.tables: dict[str, list[dict[str, Any]]] = {}
         self.changed = False
+        self.ruled: set[str] = set()
 
     def __enter__(self) -> Bench:
         return self
@@ -56,6 +58,7 @@ class Bench:
     def type(self, command: Command) -> None:
         """Run what the administrator types."""
         self.changed = True
+        self.ruled.add(command.host)
         self.lab.run(command.host, *command.text.split())
 
     @property
@@ -65,16 +68,21 @@ class Bench:
         return not self.changed and not any("inner" in f.packet for f in self.evidence.captures)
 
     def forget(self) -> None:
-        """Empty what the hosts remember: entries, counters, the senders' sockets."""
+        """Empty what the hosts remember: entries, counters, neighbours, the senders' sockets."""
         for sock in self.wires.kept:
             sock.close()
         self.wires.kept.clear()
         self.wires.connections.clear()
         for host in self.lab.topology.hosts:
-            if host.iptables:
+            self.lab.run(host.name, "ip", "neigh", "flush", "all")
+            if self.filters(host.name):
                 self.lab.run(host.name, "conntrack", "-F")
                 zero_counters(self.lab, host.name)
         self.evidence, self.start = Evidence(), None
+
+    def filters(self, host: str) -> bool:
+        """Whether a host has rules, and so may count and track."""
+        return bool(self.lab.topology.host(host).iptables) or host in self.ruled
 
     def exchange(self, record: dict[str, Any]) -> tuple[Observation, Observation | None]:
         """Send a packet; give it the natural answer where nobody in the lab answers by himself."""
@@ -125,9 +133,11 @@ class Bench:
     def finish(self) -> Evidence:
         """Counters and tables at the end."""
         for host in self.lab.topology.hosts:
-            counters = rule_counters(self.lab, host.name)
-            self.evidence.counters[host.name] = {(t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n}
-            self.evidence.entries[host.name] = [entry_key(e) for e in self.conntrack(host.name)]
+            if self.filters(host.name):
+                counters = rule_counters(self.lab, host.name)
+                self.evidence.counters[host.name] = {(t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n}
+                self.tables[host.name] = self.conntrack(host.name)
+                self.evidence.entries[host.name] = [entry_key(e) for e in self.tables[host.name]]
         return self.evidence
 
     def conntrack(self, host: str) -> list[dict[str, Any]]:

@@ -29,10 +29,9 @@ def run(bench: Bench, prediction: Prediction, does: list[Do]) -> tuple[Evidence,
             prediction.pass_time(step.seconds)
         if differences:
             break
-    differences = differences or after(bench, prediction)
-    evidence = bench.finish()
-    evidence.story = prediction.evidence.story
-    return evidence, differences
+    evidence, simulated, now = bench.finish(), prediction.finish(), bench.now
+    evidence.story = simulated.story
+    return evidence, differences or after(bench, prediction, now)
 
 
 def exchange(bench: Bench, prediction: Prediction, record: dict[str, Any]) -> list[str]:
@@ -85,18 +84,16 @@ def compare(predicted: list[Final], observation: Observation) -> list[str]:
     return out
 
 
-def after(bench: Bench, prediction: Prediction) -> list[str]:
+def after(bench: Bench, prediction: Prediction, now: float) -> list[str]:
     """Rule counters and conntrack tables at the end."""
     out: list[str] = []
-    kernel = bench.finish()
-    simulated = prediction.finish()
-    now = bench.now
-    for host, counters in kernel.counters.items():
-        for rule, packets in counters.items():
-            have = simulated.counters[host].get(rule, 0)
-            if have != packets:
-                out.append(f"{host} counter {':'.join(map(str, rule))}: predicted {have}, kernel {packets}")
+    for host in prediction.simulator.world.hosts:
+        counters = bench.evidence.counters.get(host, {})
+        predicted = prediction.evidence.counters[host]
+        for rule in counters.keys() | predicted.keys():
+            if counters.get(rule, 0) != predicted.get(rule, 0):
+                out.append(f"{host} counter {':'.join(map(str, rule))}: predicted {predicted.get(rule, 0)}, kernel {counters.get(rule, 0)}")
         conns = prediction.simulator.conntrack(host)
-        found = conntrack_diff(bench.conntrack(host), conns, prediction.simulator.state.known, now)
+        found = conntrack_diff(bench.tables.get(host, []), conns, prediction.simulator.state.known, now)
         out += [f"{host} {text}" for text in found]
     return out

@@ -215,6 +215,15 @@ def test_a_log_line_of_forward_says_that_the_ttl_was_one_more(world: World) -> N
     assert ask(world, line).packet["ttl"] == 64
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["tcp 6 4 ESTABLISHED src= 10.0.0.1 dst=1.1.1.1 sport=5 dport=4", "IN=wan OUT= [SRC=10.0.0.1 DST=", "IN=wan OUT= x SRC= DST=1.1.1.1 PROTO=TCP"],
+)  # fmt: skip
+def test_a_torn_line_is_an_error(world: World, line: str) -> None:
+    with pytest.raises(FlowError):
+        ask(world, line)
+
+
 def test_a_listening_socket_is_told_from_a_flow(world: World) -> None:
     with pytest.raises(FlowError, match="listening"):
         ask(world, "tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:*")

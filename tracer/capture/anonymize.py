@@ -312,17 +312,18 @@ def _json_value(value: Any, key: str, scrambler: Scrambler) -> Any:
 _BUILT_IN = frozenset((
     "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING", "ACCEPT", "DROP", "RETURN", "QUEUE", "-",
 ))  # fmt: skip
-_NAMED_OPTIONS = {
-    "--match-set": "set", "--add-set": "set", "--del-set": "set", "--map-set": "set", "--name": "list", "--hashlimit-name": "list",
-    "--log-prefix": "comment", "--nflog-prefix": "comment", "--comment": "comment", "--prefix": "comment", "--ulog-prefix": "comment",
-    "--string": "text", "--hex-string": "text", "--path": "cgroup", "--timeout": "policy", "--nfacct-name": "acct", "--rateest": "rate",
-    "--rateest1": "rate", "--rateest2": "rate", "--rateest-name": "rate", "--label": "timer", "--selctx": "context",
-    "--led-trigger-id": "led", "--genre": "genre",
+_NAMED_OPTIONS = {  # option → kind of name that follows
+    **dict.fromkeys(("--match-set", "--add-set", "--del-set", "--map-set"), "set"),
+    **dict.fromkeys(("--name", "--hashlimit-name"), "list"),
+    **dict.fromkeys(("--log-prefix", "--nflog-prefix", "--ulog-prefix", "--prefix", "--comment"), "comment"),
+    **dict.fromkeys(("--string", "--hex-string"), "text"),
+    **dict.fromkeys(("--rateest", "--rateest1", "--rateest2", "--rateest-name"), "rate"),
+    "--path": "cgroup", "--timeout": "policy", "--nfacct-name": "acct", "--label": "timer", "--selctx": "context",
+    "--led-trigger-id": "led",
 }  # fmt: skip
 _INTERFACE_OPTIONS = frozenset(
     ("-i", "-o", "--in-interface", "--out-interface", "--physdev-in", "--physdev-out", "--oif")
 )
-_TEXT_KEPT = frozenset(("policy",))  # names of protocols' own things that decide what matches
 
 
 def _save_file(text: str, scrambler: Scrambler) -> str:

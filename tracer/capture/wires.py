@@ -104,7 +104,9 @@ def _kind(rows: list[dict[str, Any]], name: str) -> str:
     return next((x.get("linkinfo", {}).get("info_kind", "") for x in rows if x["ifname"] == name), "")
 
 
-def _peer(host: str, link: dict[str, Any], by_index: dict[str, dict[int, str]], ids: dict[str, dict[int, str]]) -> tuple[str, str] | None:  # fmt: skip
+def _peer(
+    host: str, link: dict[str, Any], by_index: dict[str, dict[int, str]], ids: dict[str, dict[int, str]]
+) -> tuple[str, str] | None:
     if link.get("link") and "link_netnsid" not in link:
         return host, str(link["link"])  # both ends in one namespace
     index = link.get("link_index")

@@ -103,7 +103,11 @@ def _failed(error: Exception) -> int:
     if isinstance(error, RecursionError | MemoryError):
         _say(f"nattrace: the input is too deep or too large ({type(error).__name__})")
         return 2
-    raise error
+    if os.environ.get("NATTRACE_DEBUG"):
+        raise error
+    _say(f"nattrace: a fault of nattrace itself: {type(error).__name__}: {error}")
+    _say("  please report it with the snapshot (nattrace snapshot --anonymize); NATTRACE_DEBUG=1 shows where")
+    return 70
 
 
 def _say(text: str) -> None:

@@ -49,7 +49,7 @@ def why(flow: tuple[str, ...], **options: Any) -> int:
     or a pasted line of tcpdump, conntrack -L, a netfilter LOG line, ss -tn.
     """
     from nattrace.sim.explain.answer import explain
-    from nattrace.sim.explain.fixes import SAMPLE
+    from nattrace.sim.explain.parts import SAMPLE
     from nattrace.sim.flow import parse_flow
 
     world = load(options, options["strict"])

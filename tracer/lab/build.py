@@ -184,7 +184,8 @@ def _plan(topology: Topology, lab: Lab) -> _Plan:
         for i in host.interfaces:
             if i.kind == "bridge":
                 plan.links.append(
-                    f"link add name {i.name} {_attributes(i)} netns {lab.netns(host.name)} type bridge stp_state 0 forward_delay 0\n"
+                    f"link add name {i.name} {_attributes(i)} netns {lab.netns(host.name)} "
+                    "type bridge stp_state 0 forward_delay 0\n"
                 )
                 made.add((host.name, i.name))
                 lab.macs[host.name, i.name] = i.mac or ""

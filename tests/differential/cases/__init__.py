@@ -44,10 +44,12 @@ def host(
     neighbours: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """A host that forwards. ``rules``: arguments of iptables; ``legacy``: of iptables-legacy; ``policy``: of ip rule."""
+    # a busy machine answers late; what is asked in vain is still known before the laboratory stops waiting
+    patience = {f"net.ipv4.neigh.{dev}.retrans_time_ms": 60 for dev in interfaces}
     addresses = {k: {"addresses": [v] if isinstance(v, str) else v} for k, v in interfaces.items()}
     return {
         "interfaces": addresses, "routes": list(routes), "rules": list(policy), "nexthops": [], "neighbours": list(neighbours),
-        "sysctl": {"net.ipv4.ip_forward": 1, **(sysctl or {})}, "iptables": list(rules), "iptables-legacy": list(legacy),
+        "sysctl": {"net.ipv4.ip_forward": 1, **patience, **(sysctl or {})}, "iptables": list(rules), "iptables-legacy": list(legacy),
         "ipset": [], "listen": list(listen),
     }  # fmt: skip
 

@@ -132,3 +132,17 @@ def test_a_snapshot_of_a_lab_builds_an_equal_lab(tmp_path: Path) -> None:
         ]
         assert rules[0] == rules[1]
     assert (first / "snapshot.json").read_text() == (second / "snapshot.json").read_text()
+
+
+def test_listeners_of_a_lasting_lab_end_with_it() -> None:
+    from nattrace.tracer.lab.listen import start
+
+    prefix = unique_prefix("ls")
+    lasting = build(topology_of(ROUTER), prefix, keep=True)
+    try:
+        start(lasting)
+        assert ":53" in lasting.run("router", "ss", "-lun")
+        ((pid, _),) = next(x["processes"] for x in labs() if x["prefix"] == prefix)
+    finally:
+        down(prefix)
+    os.waitpid(pid, 0)

@@ -1,0 +1,58 @@
+"""Runs the commands of the tutorials and puts what they print below them.
+
+``python docs/tutorials/run.py`` rewrites every ```` ```console ```` block; ``--check`` only tells which are out of date
+(status 1). A block holds lines ``$ nattrace …``, each followed by its output.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shlex
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from nattrace.tracer.cli import run
+
+HERE = Path(__file__).resolve().parent
+BLOCK = re.compile(r"(?m)^```console\n(.*?)^```$", re.DOTALL)
+
+
+def output_of(command: str) -> str:
+    """What a ``nattrace …`` line prints, trailing blanks removed."""
+    words = shlex.split(command)
+    if words[:1] != ["nattrace"]:
+        raise ValueError(f"not a nattrace command: {command}")
+    out = io.StringIO()
+    with redirect_stdout(out):
+        run(words[1:])
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def renewed(text: str) -> str:
+    """The page with every block as the program prints it now."""
+
+    def block(found: re.Match[str]) -> str:
+        commands = [line[2:] for line in found[1].splitlines() if line.startswith("$ ")]
+        return "```console\n" + "\n".join(f"$ {c}\n{output_of(c)}" for c in commands) + "```"
+
+    return BLOCK.sub(block, text)
+
+
+def main(arguments: list[str]) -> int:
+    stale = 0
+    for page in sorted(HERE.glob("*.md")):
+        old = page.read_text()
+        new = renewed(old)
+        if new == old:
+            continue
+        stale += 1
+        print(f"{'out of date' if '--check' in arguments else 'renewed'}: {page.name}")
+        if "--check" not in arguments:
+            page.write_text(new)
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
