@@ -96,7 +96,8 @@ class Question:
         """The canonical FLOW that means the same."""
         p = self.packet
         src = f"{_end(p['src'], p.get('sport'))} -> " if p.get("src") else ""
-        words = [f"{p['proto']} {src}{_end(p['dst'], p.get('dport'))}"]
+        proto = f"proto {p['proto']}" if str(p["proto"]).isdigit() else p["proto"]
+        words = [f"{proto} {src}{_end(p['dst'], p.get('dport'))}"]
         words += ["in", self.in_dev] if self.in_dev else []
         words += ["at", self.host]
         dull = {"type": (8, 128), "code": (0,), "icmp_id": (PING_ID,), "flags": ("S",)}

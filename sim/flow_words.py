@@ -105,7 +105,7 @@ def icmp_type(text: str, word: Word) -> int:
 
 
 def tcp_flags(text: str, word: Word) -> str:
-    letters = word.text.replace(",", "")
+    letters = word.text.replace(",", "") or "-"
     by_name = {"SYN": "S", "ACK": "A", "RST": "R", "FIN": "F", "PSH": "P", "URG": "U", "NONE": "-"}
     parts = re.split(r"[,|/+-]", word.text.upper())
     if all(p in by_name for p in parts):

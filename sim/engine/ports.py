@@ -223,7 +223,9 @@ class _Search:
         where = f"{self.ctx.host.name}: search of a free {self.field} in {self.low}-{self.low + self.size - 1}"
         if chance < NEGLIGIBLE:
             if chance > UNSEEN:
-                self.ctx.run.note(f"{where} succeeds (it fails, and the packet is dropped, with probability {chance:.1g})")
+                self.ctx.run.note(
+                    f"{where} succeeds (it fails, and the packet is dropped, with probability {chance:.1g})"
+                )
             return False
         options = (Option(1 - chance, "finds one", False), Option(chance, "gives up", True))
         return bool(self.ctx.run.choose(where, options))
@@ -300,7 +302,7 @@ def random_search(low: int, size: int, taken: set[int], skip: int = 0) -> tuple[
     scale = STARTS ** (len(rounds) - 1)
     heads, once, missed = [0] * len(free), 0, 1.0
     for found, lost in rounds:
-        heads = [sum_ + scale * weight for sum_, weight in zip(heads, found, strict=True)]
+        heads = [head + scale * weight for head, weight in zip(heads, found, strict=True)]
         once += scale  # weight of a number's own start value
         scale = scale * lost // STARTS
         missed *= lost / STARTS

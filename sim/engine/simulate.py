@@ -29,6 +29,7 @@ from ..model.state import WorldState
 from ..model.world import World
 from .play import Answer, Injection, natural_reply, play
 
+MAX_LEARNED = 256  # packets that tell a host without dumps of its network what is behind an interface
 MAX_WORLDS = 16  # carried from packet to packet; beyond it the likeliest are kept and the answer says "unknown"
 SCHEMA = "nattrace/simulate/1"
 
@@ -334,6 +335,9 @@ class Simulator:
         self.verbose, self.replies = verbose, replies
         self.worlds: list[tuple[float | None, WorldState]] = [(1.0, WorldState(world))]
         self.lost = False  # worlds had to be left out: answers are "unknown" from then on
+        self._told = world  # as the snapshot has it
+        self._learned: dict[str, dict[Any, None]] = {}  # host without links, addresses or routes → facts of its packets
+        self._assumed: dict[str, tuple[str, ...]] = {}
 
     @property
     def state(self) -> WorldState:
@@ -342,15 +346,47 @@ class Simulator:
 
     def feed(self, record: dict[str, Any]) -> dict[str, Any]:
         """One packet in, one result document out; raises InputError for a record that is no packet."""
+        self._learn(record)
         question = injection_of(self.world, record)
         observed = record.get("observed")
         if observed is not None and not isinstance(observed, dict):
             raise InputError(f"observed: expected an object such as {{\"sport\": 26298}}, got {observed!r}")
         answer = self.ask(question, observed)
         result = result_json(answer, record.get("id"))
+        result["assumptions"] += self._assumed.get(question.host, ())
         if self.replies:
             self._add_reply(result, answer)
         return result
+
+    def _learn(self, record: Any) -> None:
+        """Give a host whose dumps lack the network one, from its rules and the packets put into it so far."""
+        if not isinstance(record, dict):
+            return
+        name, indev = record.get("host"), record.get("in")
+        if name is None and len(self._told.hosts) == 1:
+            name = next(iter(self._told.hosts))
+        host = self._told.hosts.get(name) if isinstance(name, str) else None
+        if host is None or not (indev is None or _is_device(indev)):
+            return
+        from ..snapshot.infer import FlowFacts, infer_network, lacks_network
+
+        src, dst = _address(record, "src"), _address(record, "dst")
+        family = dst[0] if dst else AF_INET
+        if not lacks_network(host, family):
+            return
+        facts = FlowFacts(family, src[1] if src else None, None, indev)
+        learned = self._learned.setdefault(host.name, {})
+        known = any(f.indev == indev and f.family == family for f in learned)
+        if facts in learned or (known and (indev is None or len(learned) >= MAX_LEARNED)):
+            return
+        first = facts._replace(dst=dst[1] if dst else None)
+        learned[first if not learned else facts] = None
+        same = tuple(f for f in learned if f.family == family)
+        found = infer_network(host, same[0], same[1:])
+        self._assumed[host.name] = found.assumptions
+        self.world = self.world.with_host(found.host)
+        for _, state in self.worlds:
+            state.world = self.world
 
     def ask(self, question: Injection, observed: dict[str, Any] | None = None) -> Answer:
         """Play a packet in every world and carry the worlds on."""
@@ -400,6 +436,11 @@ class Simulator:
         """Live confirmed entries of a host in the likeliest world."""
         now = self.state.now
         return [c for c in self.state.host(host).ct.confirmed() if c.timeout_at is None or c.timeout_at > now]
+
+
+def _is_device(name: Any) -> bool:
+    """Whether it can be the name of an interface: dev_valid_name() of net/core/dev.c."""
+    return isinstance(name, str) and 0 < len(name) < 16 and "/" not in name and name.isprintable() and " " not in name
 
 
 def same_state(a: WorldState, b: WorldState) -> bool:

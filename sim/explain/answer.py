@@ -39,6 +39,7 @@ class Explanation:
     marks: dict[Place, Mark] = field(default_factory=dict)
     numbers: dict[Place, int] = field(default_factory=dict)
     assumptions: list[str] = field(default_factory=list)
+    unread: int = 0  # rules that nobody looked at: the packet did not get near them, so they are not validated
     expectations: list[Expectation] = field(default_factory=list)
     before: Explanation | None = None
     edits: list[str] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         document = result_json(self.trial.forward, schema=SCHEMA)
         document["assumptions"] = self.assumptions
+        document["unread_rules"] = self.unread
         document["verdict"] = self.verdict
         document["question"] = self.question.to_json()
         document["reply"] = None
@@ -102,11 +104,18 @@ def explain(
         out.cause = out.numbered(found[0].text, found[0])
     out.verdict = verdict(trial, found)
     out.assumptions = _assumptions(world, trial)
+    out.unread = unread_rules(trial.world)
     if expect:
         from .expect import check
 
         out.expectations = [check(trial, text) for text in expect]
     return out
+
+
+def unread_rules(world: World) -> int:
+    """How many rules of all hosts have not been parsed."""
+    tables = (table for host in world.hosts.values() for table in host.tables)
+    return sum(table.unread() for table in tables if hasattr(table, "unread"))
 
 
 def _numbers(trial: Trial) -> dict[Place, int]:

@@ -161,6 +161,7 @@ def why() -> Schema:
     )
     more = {
         "verdict": TEXT,
+        "unread_rules": COUNT,
         "question": _object(
             {
                 "text": TEXT,

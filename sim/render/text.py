@@ -271,6 +271,9 @@ class Page:
         rest = len(self.x.assumptions) - len(shown)
         if rest:
             lines.append(Line(f"         … and {rest} more (-v)"))
+        if self.x.unread:
+            rules = "1 rule" if self.x.unread == 1 else f"{self.x.unread} rules"
+            lines += self.block("UNREAD ", f"{rules} in chains that the packet does not reach (--strict reads all)", gap=False)
         return lines
 
 

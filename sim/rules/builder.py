@@ -23,6 +23,8 @@ from .names import PROTOCOLS, nearest
 from .registry import At, Found, Got, Info, find_match, find_target
 from .unmodelled import UnmodelledMatch, UnmodelledTarget
 
+# How every target in the kernel and in xtables-addons is written: another word after -j is a chain that is missing
+EXTENSION = re.compile(r"[A-Z][A-Z0-9_]{1,27}")
 MEMO_SIZE = 1 << 18  # pieces remembered; a file of endless different ones doesn't grow memory for ever
 
 
@@ -279,7 +281,7 @@ class Place:
             return UnmodelledTarget(name)
         if chains is None or name in chains:
             return Goto(name) if goto else Jump(name)
-        if not goto and not self.scope.typed:
+        if not goto and not self.scope.typed and EXTENSION.fullmatch(name):
             return UnmodelledTarget(name)
         options = [*(chains if isinstance(chains, Iterable) else ()), *known.TARGETS]
         guess = nearest(name, options)

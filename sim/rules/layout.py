@@ -162,7 +162,11 @@ class Searched:
     def declared(self, name: str) -> Declared | None:
         offset = self._offset(name)
         if offset is not None:
-            return read_declaration(self.save.line(offset), self.table, offset)[1]
+            try:
+                return read_declaration(self.save.line(offset), self.table, offset)[1]
+            except RuleError as error:
+                error.where = error.where or self.save.where(offset)
+                raise
         if name in known.BUILT_IN[self.table] and self.rows(name):
             return Declared("ACCEPT", None, self.start)
         return None

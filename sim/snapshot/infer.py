@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from typing import Any, NamedTuple
 
-from ..errors import InputError
 from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, format_addr, parse_addr, parse_prefix
 from ..model.route import (
     RT_SCOPE_HOST,
@@ -60,15 +60,29 @@ class Facts:
     )  # DNAT destinations → the interface they don't sit behind
 
 
-def infer_network(host: Host, flow: FlowFacts) -> Inferred:
-    """Links, addresses, routes and forwarding for a host whose dumps lack them (kinds absent from ``host.files``)."""
-    no_links = not host.links
-    no_addresses = not host.addresses and "addr" not in host.files
-    kind = "route" if flow.family == AF_INET else "route6"
-    no_routes = kind not in host.files and (flow.family, RT_TABLE_MAIN) not in host.routes
+def lacks_network(host: Host, family: int = AF_INET) -> bool:
+    """Whether links, addresses or routes are missing."""
+    return not host.links or _no_addresses(host) or _no_routes(host, family)
+
+
+def _no_addresses(host: Host) -> bool:
+    return not host.addresses and "addr" not in host.files
+
+
+def _no_routes(host: Host, family: int) -> bool:
+    kind = "route" if family == AF_INET else "route6"
+    return kind not in host.files and (family, RT_TABLE_MAIN) not in host.routes
+
+
+def infer_network(host: Host, flow: FlowFacts, later: tuple[FlowFacts, ...] = ()) -> Inferred:
+    """Links, addresses, routes and forwarding for a host whose dumps lack them (kinds absent from ``host.files``).
+
+    ``later``: flows that came after ``flow``: they add interfaces and what is behind them, and change nothing else.
+    """
+    no_links, no_addresses, no_routes = not host.links, _no_addresses(host), _no_routes(host, flow.family)
     if not (no_links or no_addresses or no_routes):
         return Inferred(host, ())
-    facts = _facts(host, flow)
+    facts = _facts(host, (flow, *later))
     said: list[str] = []
     if no_links:
         host = _with_links(host, facts, said)
@@ -84,40 +98,38 @@ def infer_network(host: Host, flow: FlowFacts) -> Inferred:
 # ── what is known ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _facts(host: Host, flow: FlowFacts) -> Facts:
+def _facts(host: Host, flows: tuple[FlowFacts, ...]) -> Facts:
     facts = Facts()
+    family = flows[0].family
     for address in host.addresses:
         facts.devs[address.dev] = None
     for routes in host.routes.values():
         for route in routes:
             facts.devs.update((leg.dev, None) for leg in route.nexthops if leg.dev)
-    for chain, words in _rules(host, flow.family):
-        _rule_facts(facts, chain, words, flow.family)
-    if flow.indev:
-        facts.devs[flow.indev] = None
-        if flow.src is not None and flow.src not in facts.own:
-            bits = BITS[flow.family]
-            facts.behind.setdefault(Prefix(flow.family, flow.src, bits), flow.indev)
+    for chain, words in _rules(host, family):
+        _rule_facts(facts, chain, words, family)
+    for flow in flows:
+        if flow.indev:
+            facts.devs[flow.indev] = None
+            if flow.src and flow.src not in facts.own and flow.family == family:
+                facts.behind.setdefault(Prefix(family, flow.src, BITS[family]), flow.indev)
     facts.devs.pop("lo", None)
     return facts
 
 
 def _rules(host: Host, family: int) -> Iterator[tuple[str, list[str]]]:
-    """Chain and words of each rule; one that cannot be read tells nothing here."""
-    seen = 0
-    for table in host.tables:
-        if table.family != family:
-            continue
-        for name, chain in table.chains.items():
-            for index in range(1, len(chain) + 1):
-                seen += 1
-                if seen > MOST_RULES:
-                    return
-                try:
-                    words = chain.rule(index).text.split()
-                except InputError:
-                    continue
-                yield name, words
+    """Chain and words of each rule as written: none is parsed for this, so none has to be right."""
+    tables = (table for table in host.tables if table.family == family)
+    told = (rule for table in tables for rule in _texts(table))
+    for chain, text in islice(told, MOST_RULES):
+        yield chain, text.split()
+
+
+def _texts(table: Any) -> Iterator[tuple[str, str]]:
+    """(chain, text) of every rule of a table."""
+    if hasattr(table, "texts"):
+        return iter(table.texts())
+    return ((name, rule.text) for name, chain in table.chains.items() for rule in chain.rules)
 
 
 def _rule_facts(facts: Facts, chain: str, words: list[str], family: int) -> None:

@@ -68,22 +68,23 @@ class Desk:
                     wires.inject(record["host"], record["in"], build({**record, "ip_id": number + 1}))
             for seen in wires.settle():
                 end = "left" if seen.direction == "out" else "arrived" if seen.direction == "arrived" else None
-                number = self._number(seen.packet, batch)
-                if end and number is not None and out[first + number] is None:
+                number = self._number(seen.packet, end, batch) if end else None
+                if number is not None and out[first + number] is None:
                     out[first + number] = {**seen.packet, "dev": seen.dev, "end": end}
         return out
 
     @staticmethod
-    def _number(packet: Record, batch: list[Record]) -> int | None:
-        """Which packet of the batch this is; a local one is known by what NAT does not touch: its destination."""
+    def _number(packet: Record, end: str, batch: list[Record]) -> int | None:
+        """Which packet of the batch this is; a local one (its ttl is whole) is known by its destination."""
+        if packet["ttl"] == 64 and end == "left":
+            own = (packet["dst"], packet.get("dport"))
+            return next(
+                (i for i, r in enumerate(batch) if r.get("in") is None and (r["dst"], r.get("dport")) == own), None
+            )
         number = packet["ip_id"] - 1
-        if 0 <= number < len(batch) and batch[number].get("in") is not None:
-            if number_of(packet["proto"]) == number_of(batch[number]["proto"]) and "inner" not in packet:
-                return number
-        for i, record in enumerate(batch):
-            if record.get("in") is None and (record["dst"], record.get("dport")) == (packet["dst"], packet.get("dport")):
-                return i
-        return None
+        if not 0 <= number < len(batch) or batch[number].get("in") is None or "inner" in packet:
+            return None
+        return number if number_of(packet["proto"]) == number_of(batch[number]["proto"]) else None
 
     def sample(self, make: Make, count: int) -> list[Record | None]:
         """What became of the drawing packet of ``count`` fresh repeats."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -126,24 +127,24 @@ def _nodes(root: Any) -> list[tuple[Any, Any]]:
 
 
 def _edit(parent: Any, key: Any, nodes: list[tuple[Any, Any]], rng: Random) -> None:
-    kind = rng.randrange(6)
+    kind, scalar = rng.randrange(6), deepcopy(rng.choice(SCALARS))
     if key is None or (isinstance(parent, list) and key >= len(parent)) or (isinstance(parent, dict) and key not in parent):
         return
     other_parent, other = rng.choice(nodes)
     if kind == 0:
-        parent[key] = rng.choice(SCALARS)
+        parent[key] = scalar
     elif kind == 1:
         del parent[key]
     elif kind == 2 and isinstance(parent, list):
         parent.insert(rng.randint(0, len(parent)), json.loads(json.dumps(parent[key])))
     elif kind == 3 and isinstance(parent, dict):
-        parent[str(rng.choice(SCALARS))[:40]] = parent.pop(key)
+        parent[str(scalar)[:40]] = parent.pop(key)
     elif kind == 4 and isinstance(parent, dict) and isinstance(other_parent, dict) and isinstance(other, str):
         parent[other] = json.loads(json.dumps(other_parent.get(other)))
     elif isinstance(parent[key], int) and not isinstance(parent[key], bool):
         parent[key] = rng.choice((parent[key] + 1, -parent[key], parent[key] * 2, str(parent[key])))
     else:
-        parent[key] = rng.choice(SCALARS)
+        parent[key] = scalar
 
 
 MUTATORS: tuple[Callable[[bytes, Random], bytes], ...] = (mutate_bytes, mutate_lines, mutate_words)

@@ -114,8 +114,11 @@ def test_the_interface_is_where_the_route_back_leads(world: World) -> None:
     assert any("route back" in text for text in question.derived)
 
 
-def test_canonical_text_means_the_same_again(world: World) -> None:
-    question = ask(world, "10.10.1.1:5 -> 1.2.3.4:https dscp EF")
+@pytest.mark.parametrize(
+    "text", ["10.10.1.1:5 -> 1.2.3.4:https dscp EF", "proto 99 10.10.1.1 -> 1.2.3.4", "tcp 10.10.1.1:1 -> 1.2.3.4:5 flags none"]
+)  # fmt: skip
+def test_canonical_text_means_the_same_again(world: World, text: str) -> None:
+    question = ask(world, text)
     assert ask(world, question.flow()).packet == question.packet
 
 
@@ -217,7 +220,7 @@ def test_a_log_line_of_forward_says_that_the_ttl_was_one_more(world: World) -> N
 
 @pytest.mark.parametrize(
     "line",
-    ["tcp 6 4 ESTABLISHED src= 10.0.0.1 dst=1.1.1.1 sport=5 dport=4", "IN=wan OUT= [SRC=10.0.0.1 DST=", "IN=wan OUT= x SRC= DST=1.1.1.1 PROTO=TCP"],
+    ["tcp 6 4 ESTABLISHED src= 10.0.0.1 dst=1.1.1.1 sport=5 dport=4", "IN=wan OUT= [SRC=10.0.0.1 DST=", "IN=wan OUT= x SRC= DST=1.1.1.1 PROTO=TCP"],  # noqa: E501
 )  # fmt: skip
 def test_a_torn_line_is_an_error(world: World, line: str) -> None:
     with pytest.raises(FlowError):

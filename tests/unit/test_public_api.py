@@ -27,7 +27,7 @@ def test_every_exported_name_is_there() -> None:
 def test_steps_rules_and_routes_are_data_frames() -> None:
     pytest.importorskip("pandas")
     snapshot = nt.load("twice-through-conntrack")
-    steps = snapshot.why(PING, fixes=False).steps
+    steps = nt.load("twice-through-conntrack.zones").why(PING, fixes=False).steps
     assert {"forward", "reply"} <= set(steps["phase"])
     assert snapshot.rules["text"].iloc[0].endswith("MASQUERADE")
     assert "100" in set(map(str, snapshot.routes["table"]))

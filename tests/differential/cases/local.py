@@ -124,7 +124,7 @@ def output_nat() -> list[Case]:
            + ("-t nat -A POSTROUTING -m owner --uid-owner 1000 -j SNAT --to-source 10.0.0.5", "-t nat -A POSTROUTING -o up0 -m owner ! --uid-owner 0 -j SNAT --to-source 10.0.0.77",
               "-t filter -A INPUT -p tcp --dport 998 -j REJECT --reject-with tcp-reset"),
            expect={0: "10.0.0.5→", 1: "10.0.0.1→", 2: "10.0.0.77→"}),
-        up("a broadcast comes back", *[udp("h", None, f"{d}:6000", oif="up0") for d in ("10.0.0.255", "255.255.255.255", "224.0.0.1", "224.5.5.5")],
+        up("a broadcast comes back", *[udp("h", None, f"{d}:6000", oif="up0") for d in ("10.0.0.255", "255.255.255.255")], *[udp("h", None, f"{d}:6000", oif="up0", ttl=1) for d in ("224.0.0.1", "224.5.5.5")],
            rules=(*(f"-t mangle -A {c} -p udp --dport 6000" for c in ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")), "-t nat -A POSTROUTING -p udp", "-t nat -A INPUT -p udp",
                   *states("INPUT", "mangle", "-i", "up0"), "-t mangle -A POSTROUTING -o up0", "-t raw -A PREROUTING -i up0")),
         up("other protocols", *[proto("h", p, "10.0.0.1" + (":4000" if p in ("udplite", "dccp") else ""), "9.9.9.9" + (":80" if p in ("udplite", "dccp") else ""))
