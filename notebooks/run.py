@@ -17,9 +17,13 @@ HERE = Path(__file__).resolve().parent
 def executed(path: Path) -> nbformat.NotebookNode:
     """The notebook with fresh outputs; raises nbclient.exceptions.CellExecutionError where a cell fails."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(HERE)}})
+    client = NotebookClient(
+        notebook, timeout=120, kernel_name="python3", record_timing=False, resources={"metadata": {"path": str(HERE)}}
+    )
     client.execute()
-    notebook.metadata = nbformat.from_dict({"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook.metadata = nbformat.from_dict(
+        {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     return notebook
 
 

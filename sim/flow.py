@@ -540,7 +540,7 @@ def _port_range(host: Host, draft: Draft) -> tuple[int, int]:
     low, high = DEFAULT_PORT_RANGE
     if setting is not None:
         parts = setting.value.split()
-        if len(parts) == 2 and all(p.isdigit() for p in parts) and 0 < int(parts[0]) <= int(parts[1]) <= 65535:
+        if len(parts) == 2 and all(p.isascii() and p.isdigit() and len(p) < 6 for p in parts) and 0 < int(parts[0]) <= int(parts[1]) <= 65535:
             low, high = int(parts[0]), int(parts[1])
     draft.notes.append(f"source port: any of {low}-{high} (ip_local_port_range)")
     return low, high

@@ -42,7 +42,7 @@ def renewed(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     stale = 0
-    for page in sorted(HERE.glob("*.md")):
+    for page in [HERE.parents[1] / "README.md", *sorted(HERE.glob("*.md"))]:
         old = page.read_text()
         new = renewed(old)
         if new == old:

@@ -416,9 +416,11 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
         return _close(ctx, skb, Fate("left", name, rt.dev, "POSTROUTING", Reason("left_at_edge", text), skb))
     if found.kind == "broadcast":
         return _to_everyone(ctx, skb, found.ports, link)
-    end = Transfer(found.port.host, found.port.dev, skb)
+    port = found.port
+    assert port is not None  # of kind "port"
+    end = Transfer(port.host, port.dev, skb)
     _close(ctx, skb, end)
-    _scrub(skb, found.port.host == name, link, PACKET_HOST)
+    _scrub(skb, port.host == name, link, PACKET_HOST)
     return end
 
 

@@ -118,8 +118,8 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
         tos=skb.tos,
         uid=skb.sk.uid,
         proto=skb.proto,
-        sport=skb.sport if skb.has_ports else 0,  # type: ignore[arg-type]
-        dport=skb.dport if skb.has_ports else 0,  # type: ignore[arg-type]
+        sport=skb.sport if skb.has_ports else 0,
+        dport=skb.dport if skb.has_ports else 0,
         transparent=skb.sk.transparent,
     )
     if rt.errno:

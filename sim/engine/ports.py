@@ -230,6 +230,12 @@ class _Search:
         options = (Option(1 - chance, "finds one", False), Option(chance, "gives up", True))
         return bool(self.ctx.run.choose(where, options))
 
+    def _gets_late(self, skip: int) -> bool:
+        """Whether a search from some start value has only its last 32 tries left when it meets a free number."""
+        free = _free_stretches(self.size, sorted(port - self.low for port in self.taken))
+        early = max(0, _tries(self.size)[skip] - NF_NAT_HARDER_THRESH)
+        return bool(self.taken) and (not free or _heads(free, self.size, early)[1] > 0)
+
     def _full(self) -> bool:
         return self.size <= len(self.taken) + len(set(self.hidden))
 
@@ -256,11 +262,15 @@ class _Search:
 
     def from_random(self, skip: int = 0) -> Tuple:
         """A search from a random start: the free numbers, by how many starts lead to each."""
-        if self.size <= NF_NAT_HARDER_THRESH or self._full():
+        if self._gets_late(skip):
             self._split_takeable()
         if self._full():
             return self._exhausted(self._last_tried())
-        domain, missed = random_search(self.low, self.size, set(self.taken), skip)
+        if self.takeable and self.size > NF_NAT_HARDER_THRESH:
+            domain, missed = late_search(self.low, self.size, set(self.taken), set(self.takeable), skip)
+            self.takeable = {port: conn for port, conn in self.takeable.items() if domain.holds(port)}
+        else:
+            domain, missed = random_search(self.low, self.size, set(self.taken), skip)
         if self._misses(missed):
             return self._exhausted(self._last_tried())
         for port in sorted(self.takeable):
@@ -313,6 +323,44 @@ def random_search(low: int, size: int, taken: set[int], skip: int = 0) -> tuple[
     if len({w for _, _, w in weights}) == 1:
         weights = []
     return Domain(tuple((low + first, low + last) for first, last in free), True, _joined(weights)), missed
+
+
+def late_search(low: int, size: int, taken: set[int], late: set[int], skip: int = 0) -> tuple[Domain, float]:
+    """As :func:`random_search`, with numbers ``late`` that only the last 32 tries of a round may take.
+
+    Every start value is followed; there is no short form, and the case is rare.
+    """
+    late_at = [at % size + low in late for at in range(STARTS)]
+    usable = _next([late_at[at] or at % size + low not in taken for at in range(STARTS)])
+    free = _next([not late_at[at] and at % size + low not in taken for at in range(STARTS)])
+    share, weights = 1.0, [0.0] * size
+    for tries in _tries(size)[skip:]:
+        early = max(0, tries - NF_NAT_HARDER_THRESH)
+        missed = 0
+        for start in range(STARTS):
+            steps = free[start]
+            if steps >= early:
+                steps = early + usable[(start + early) % STARTS]
+            if steps < tries:
+                weights[(start + steps) % STARTS % size] += share
+            else:
+                missed += 1
+        share *= missed / STARTS
+        if not missed:
+            break
+    unit = STARTS << 16  # weights are whole numbers
+    pieces = [(low + n, low + n, max(1, round(w * unit))) for n, w in enumerate(weights) if w]
+    holes = {low + n for n, w in enumerate(weights) if not w}
+    return Domain.of(low, low + size - 1, holes)._replace(weights=_joined(pieces)), share
+
+
+def _next(marks: list[bool]) -> list[int]:
+    """From every start value, how many steps to the next one that is marked; behind the last comes the first."""
+    out, steps = [0] * STARTS, STARTS
+    for at in (*range(STARTS - 1, -1, -1), *range(STARTS - 1, -1, -1)):
+        steps = 0 if marks[at] else steps + 1
+        out[at] = steps
+    return out
 
 
 def _tries(size: int) -> list[int]:

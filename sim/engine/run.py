@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import InputError
 from ..model.conntrack import Conn
 from ..model.drawn import Domain, Drawn, Number
 from ..model.result import Hop, Leaf, Reason, Response, Step
@@ -173,7 +174,11 @@ class Ctx:
         return self.run.assume(f"{self.host.name}:{name}", text, default, others, file)
 
     def sysctl_int(self, name: str, default: int, others: tuple[int, ...] = ()) -> int:
-        return int(self.sysctl(name, str(default), tuple(map(str, others))).split()[0])
+        text = self.sysctl(name, str(default), tuple(map(str, others)))
+        try:
+            return int(text.split()[0])
+        except (ValueError, IndexError):
+            raise InputError(f"{name}: expected a number, got {text!r}", self.where_sysctl(name)) from None
 
     def conf(self, dev: str, key: str, default: int = 0, how: str = "or", others: tuple[int, ...] | None = None,
              family: str = "ipv4") -> int:  # fmt: skip

@@ -6,6 +6,8 @@ still possible. A drawn value is carried symbolically until an ``observed`` pins
 
 from __future__ import annotations
 
+from math import isfinite
+from string import hexdigits
 from typing import Any
 
 from ..errors import InputError
@@ -68,6 +70,14 @@ def _address(record: dict[str, Any], key: str) -> tuple[int, int] | None:
         raise InputError(f"{key}: not an address: {value!r}") from None
 
 
+def _ident(record: dict[str, Any]) -> Any:
+    """What the packet is called, given back unchanged: it has to be something that JSON can hold."""
+    value = record.get("id")
+    if not (value is None or isinstance(value, (str, int)) or (isinstance(value, float) and isfinite(value))):
+        raise InputError(f"id: expected a number or a text, got {str(value)[:40]!r}")
+    return value
+
+
 def _word(record: dict[str, Any], key: str) -> str | None:
     value = record.get(key)
     if value is not None and not isinstance(value, str):
@@ -82,7 +92,7 @@ def protocol_number(value: Any) -> int:
     if isinstance(value, str):
         if value.lower() in PROTO_NUMBER:
             return PROTO_NUMBER[value.lower()]
-        if value.isascii() and value.isdigit() and int(value) <= 255:
+        if value.isascii() and value.isdigit() and len(value) < 4 and int(value) <= 255:
             return int(value)
     raise InputError(f"proto: unknown protocol {value!r}", remedy="name one like tcp, udp, icmp, or give its number")
 
@@ -136,10 +146,10 @@ def packet_of(record: dict[str, Any], inner: bool = False) -> Skb:
         except ValueError:
             raise InputError("payload: expected hexadecimal digits") from None
     if isinstance(record.get("mac"), str):
-        try:
-            skb.mac_src = int(record["mac"].replace(":", ""), 16)
-        except ValueError:
-            raise InputError(f"mac: not a hardware address: {record['mac']!r}") from None
+        digits = record["mac"].replace(":", "").replace("-", "")
+        if len(digits) != 12 or not digits.isascii() or set(digits) - set(hexdigits):
+            raise InputError(f"mac: not a hardware address: {record['mac']!r}")
+        skb.mac_src = int(digits, 16)
     length = _number(record, "len")
     smallest = minimal_length(skb) + len(skb.payload or b"")
     skb.length = smallest if length is None else length
@@ -348,11 +358,12 @@ class Simulator:
         """One packet in, one result document out; raises InputError for a record that is no packet."""
         self._learn(record)
         question = injection_of(self.world, record)
+        ident = _ident(record)
         observed = record.get("observed")
         if observed is not None and not isinstance(observed, dict):
             raise InputError(f"observed: expected an object such as {{\"sport\": 26298}}, got {observed!r}")
         answer = self.ask(question, observed)
-        result = result_json(answer, record.get("id"))
+        result = result_json(answer, ident)
         result["assumptions"] += self._assumed.get(question.host, ())
         if self.replies:
             self._add_reply(result, answer)

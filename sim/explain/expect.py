@@ -61,7 +61,7 @@ def _outcome(trial: Trial, wanted: str) -> tuple[bool, str]:
 
 def _rule(trial: Trial, spec: str) -> tuple[bool, str]:
     parts = spec.split(":")
-    if len(parts) != 3 or not parts[2].isdigit():
+    if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 10):
         raise InputError(
             f"--expect 'rule {spec}': expected TABLE:CHAIN:NUMBER", remedy="example: rule nat:POSTROUTING:3"
         )

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..model.addr import AF_INET, AF_INET6, format_addr
 from ..model.where import Where
 from ..model.world import Host, Setting, World
+from ..snapshot.sysctl import is_wrong
 from .whatif_ip import add_fib_rule, add_route, delete_fib_rule, delete_route, parse_fib_rule, parse_route
 
 WHERE = Where("what-if")
@@ -68,6 +69,8 @@ class SetSysctl:
 
     def apply(self, world: World) -> World:
         host = host_of(world, self.host)
+        if is_wrong(self.name, self.value):
+            raise InputError(f"{self.name}: expected a number, got {self.value!r}")
         values = dict(host.sysctl)
         setting = Setting(self.value, WHERE)
         if self.name in values and values[self.name].value.strip() == self.value:

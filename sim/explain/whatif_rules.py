@@ -70,7 +70,8 @@ def _changed(host: Host, table: Table, verb: str, chain: str, words: list[str]) 
         return edit.new_chain(table, chain)
     if verb == "flush":
         return edit.flush_chain(table, chain)
-    index = int(words.pop(0)) if verb != "add" and words and words[0].isdigit() else None
+    numbered = verb != "add" and words and words[0].isascii() and words[0].isdigit() and len(words[0]) < 10
+    index = int(words.pop(0)) if numbered else None
     line = " ".join(map(shlex.quote, words))
     if verb == "delete":
         return edit.delete_rule(table, chain, line if index is None else index, **names)

@@ -121,9 +121,13 @@ class Time(Match):
         return [*out, "--contiguous"] if self.contiguous else out
 
 
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 6
+
+
 def _clock(at: At, option: str, text: str) -> int:
     parts = text.split(":")
-    if not 2 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
+    if not 2 <= len(parts) <= 3 or not all(map(_digits, parts)):
         raise at.error(f"{option}: not a time of day: {text!r}", "hh:mm or hh:mm:ss")
     hour, minute, second = (int(part) for part in [*parts, "0"][:3])
     if hour > 23 or minute > 59 or second > 59:
@@ -135,7 +139,7 @@ def _date(at: At, option: str, text: str, end: bool) -> int:
     """``YYYY[-MM[-DD[Thh[:mm[:ss]]]]]``; parts left out are the first of their kind."""
     day, _, clock = text.partition("T")
     parts = [*day.split("-"), *(clock.split(":") if clock else [])]
-    if not 1 <= len(parts) <= 6 or not all(part.isdigit() for part in parts):
+    if not 1 <= len(parts) <= 6 or not all(map(_digits, parts)):
         raise at.error(f"{option}: not a date: {text!r}", "YYYY-MM-DDThh:mm:ss")
     year, month, mday, hour, minute, second = (
         int(part) for part in parts + ["0", "1", "1", "0", "0", "0"][len(parts) :]

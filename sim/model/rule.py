@@ -99,7 +99,7 @@ class RuleId(NamedTuple):
     family: int
     table: str
     chain: str
-    index: int  # from 1
+    index: int  # type: ignore[assignment]  # from 1; shadows tuple.index, which nobody asks a RuleId for
 
 
 @dataclass(frozen=True, slots=True, eq=False)

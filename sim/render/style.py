@@ -26,8 +26,8 @@ def wants_colour(stream: IO[Any]) -> bool:
 def width_of(stream: IO[Any]) -> int:
     """Columns of the terminal; COLUMNS where set; 100 where unknown."""
     given = os.environ.get("COLUMNS", "")
-    if given.isdigit() and int(given) > 0:
-        return max(int(given), NARROWEST)
+    if given.isascii() and given.isdigit() and 0 < int(given[:6]) < 10000:
+        return max(int(given[:6]), NARROWEST)
     try:
         if stream.isatty():
             return max(os.get_terminal_size(stream.fileno()).columns, NARROWEST)

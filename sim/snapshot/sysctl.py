@@ -11,8 +11,10 @@ from .problems import Problems, excerpt
 # Settings that the kernel holds as numbers; anything else there is a damaged file.
 _NUMERIC = re.compile(
     r"net\.(?:ipv[46]\.(?:conf\.[^.]+\.(?!stable_secret|dad_transmits_)|icmp_|fib_|route\.|ip_(?!local_reserved))"
-    r"|ipv4\.ping_group|netfilter\.nf_conntrack_|bridge\.)"
+    r"|ipv4\.(?:ping_group|fwmark_reflect|tcp_)|netfilter\.nf_conntrack_|nf_conntrack_max|bridge\.)"
 )
+# What ``tcp_`` also covers: names of algorithms, and keys
+_WORDS = re.compile(r"net\.ipv4\.tcp_(?:\w*congestion_control|fastopen_key|\w*ulp|available_)")
 
 
 def read_sysctl(text: str, file: str, problems: Problems) -> dict[str, Setting]:
@@ -31,16 +33,19 @@ def read_sysctl(text: str, file: str, problems: Problems) -> dict[str, Setting]:
                 )
             continue
         name = dotted(key.lstrip("-"))
-        if _NUMERIC.match(name) and not _is_number(value):
+        if is_wrong(name, value):
             problems.error(f"{name}: expected a number, got {excerpt(value)}", file, number)
             continue
         settings[name] = Setting(value, Where(file, number))
     return settings
 
 
-def _is_number(value: str) -> bool:
-    first = value.split(None, 1)[0] if value else ""
-    return first.lstrip("-").isdigit() and first.isascii() and len(first) <= 20
+_NUMBERS = re.compile(r"-?[0-9]{1,20}(?:[ \t]+-?[0-9]{1,20})*")
+
+
+def is_wrong(name: str, value: str) -> bool:
+    """Whether a setting that the kernel holds as one or several numbers is anything else."""
+    return _NUMBERS.fullmatch(value) is None and _NUMERIC.match(name) is not None and _WORDS.match(name) is None
 
 
 def dotted(key: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lab_support import Bench, lab
 from nattrace.sim.engine.simulate import Simulator
-from nattrace.sim.model.drawn import Domain, Drawn
+from nattrace.sim.model.drawn import Domain
 from nattrace.sim.snapshot.load import load_world
 from nattrace.tracer.lab.packets import build, number_of
 
@@ -132,8 +132,13 @@ class Told:
     def shares(self) -> dict[int, float]:
         """Number → probability, given that the packet gets somewhere."""
         assert self.domain is not None
-        pieces = self.domain.weights or tuple((lo, hi, 1) for lo, hi in self.domain.ranges)
-        return {n: w / self.domain.mass for lo, hi, w in pieces for n in range(lo, hi + 1)}
+        return shares_of_domain(self.domain)
+
+
+def shares_of_domain(domain: Domain) -> dict[int, float]:
+    """Candidate → its share of the whole."""
+    pieces = domain.weights or tuple((lo, hi, 1) for lo, hi in domain.ranges)
+    return {n: w / domain.mass for lo, hi, w in pieces for n in range(lo, hi + 1)}
 
 
 def ask(desk: Desk, records: list[Record], key: str, replies: bool = False) -> Told:

@@ -196,7 +196,7 @@ class KernelRun:
         if record is None:
             return Observation(index, None)
         record["id"] = index
-        record["payload"] = payload_of(record).hex()
+        record.setdefault("payload", payload_of(record).hex())
         if record.get("in") is not None:
             record["ip_id"] = index + 1
             record.setdefault("mac", EDGE_MAC)

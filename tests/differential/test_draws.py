@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-
 from lab_support import kernel
 from nattrace.tracer.lab.netns import inside, path_of
 
@@ -32,7 +31,7 @@ routes = ["10.0.0.0/8 via 192.0.2.254", "default via 203.0.113.254", "local 12.0
 sysctl."net.ipv4.ip_forward" = 1
 sysctl."net.ipv4.conf.all.rp_filter" = 0
 iptables = [
-  "-t mangle -A PREROUTING -s 10.0.0.0/8 -p udp --dport 1031 -j HMARK --hmark-tuple src,dst --hmark-mod 4 --hmark-rnd 0xcafe --hmark-offset 1",
+  "-t mangle -A PREROUTING -s 10.0.0.0/8 -p udp --dport 1031 -j HMARK --hmark-tuple src,dst --hmark-mod 4 --hmark-rnd 7 --hmark-offset 1",
   "-t nat -A PREROUTING -p udp --dport 1008 -j DNAT --to-destination 198.51.100.9:8000-8010 --random",
   "-t nat -A PREROUTING -p udp --dport 1018 -j DNAT --to-destination 198.51.100.18:8000-8010 --random",
   "-t nat -A PREROUTING -p udp --dport 1009 -j REDIRECT --to-ports 9000-9004 --random",
@@ -48,6 +47,7 @@ iptables = [
   "-t nat -A POSTROUTING -p udp --dport 1005 -j SNAT --to-source 203.0.113.8:7000-7006 --random-fully",
   "-t nat -A POSTROUTING -p tcp --dport 1006 -j SNAT --to-source 203.0.113.7",
   "-t nat -A POSTROUTING -p tcp --dport 1007 -j SNAT --to-source 203.0.113.7:6000-6049 --random",
+  "-t nat -A POSTROUTING -p tcp --dport 1016 -j SNAT --to-source 203.0.113.7:6000-6039",
   "-t nat -A POSTROUTING -p udp --dport 1014 -j SNAT --to-source 203.0.113.7:20000-20299",
   "-t nat -A POSTROUTING -d 9.0.0.0/8 -p icmp -j MASQUERADE",
   "-t nat -A POSTROUTING -m mark --mark 1 -j SNAT --to-source 203.0.113.7",
@@ -302,6 +302,32 @@ def test_a_search_gives_up_behind_a_long_run_of_taken_ports(r: Desk) -> None:
     assert not fits(draw, shares, 200)
 
 
+def test_a_new_syn_may_take_a_finished_connections_port_in_its_last_tries(r: Desk) -> None:
+    """Of 40 ports one is free, one belongs to a reset connection: only the last 32 of a search's 40 tries may take it."""
+    reset, open_ = 6020, 6003
+
+    def make(number: int) -> list[Record]:
+        def segment(flags: str, port: int, seq: int, ack: int, back: bool = False) -> Record:
+            mine = packet(client(number, 1), peer(number), port, 1016, "tcp") | {
+                "flags": flags,
+                "tcp_seq": seq,
+                "tcp_ack": ack,
+            }
+            theirs = {"src": peer(number), "dst": "203.0.113.7", "sport": 1016, "dport": port, "in": "eth1"}
+            return mine | theirs if back else mine
+
+        held = [segment("S", port, 1000, 0) for port in range(6000, 6040) if port != open_]
+        closing = [segment("SA", reset, 5000, 1001, True), segment("R", reset, 1001, 0)]
+        return [*held, *closing, packet(client(number), peer(number), 40000, 1016, "tcp") | {"tcp_seq": 90000}]
+
+    told = ask(r, make(0), "sport")
+    shares = {o["packet"]["sport"]: o["probability"] for o in told.result["outcomes"]}
+    assert told.result["certainty"] == "one_of"
+    # From 6004 to 6012 it is 8 steps or more to 6020; from 6013 to 6020 it is met too early, and 6003 comes first.
+    assert shares == {reset: pytest.approx(9 / 40, abs=1e-3), open_: pytest.approx(31 / 40, abs=1e-3)}
+    assert not fits(counted(r, make, "sport"), shares, 200)
+
+
 # ------------------------------------------------------------------------------ not drawn, though it may look so
 
 
@@ -460,6 +486,20 @@ def test_policy_0_looks_at_addresses_only_and_once_seen_is_certain(legs: Desk, n
         simulator.feed({**there[0], "observed": {"interface": real[0]}})
         second = simulator.feed(there[1])
         assert (second["certainty"], second["at"]["interface"]) == ("exact", real[1])
+
+
+def test_policy_1_looks_at_ports_too_in_either_order(legs: Desk) -> None:
+    for number in legs.repeats(20):
+        there = [
+            packet(client(number), peer(number), *ports) | {"host": "p1"}
+            for ports in ((1000, 53), (53, 1000), (1001, 53))
+        ]
+        real = [end["dev"] for end in legs.send(there) if end]
+        simulator = legs.simulator()
+        simulator.feed({**there[0], "observed": {"interface": real[0]}})
+        second, third = simulator.feed(there[1]), simulator.feed(there[2])
+        assert (second["certainty"], second["at"]["interface"]) == ("exact", real[1])
+        assert third["certainty"] == "one_of"
 
 
 @pytest.mark.parametrize("host", ["p0", "p1"])

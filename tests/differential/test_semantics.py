@@ -105,7 +105,7 @@ def test_kernel_and_simulator_agree(case: Case) -> None:
     if verdict.result:
         message += [f"record: {json.dumps(verdict.record)}", f"predicted: {verdict.result['outcome']} {verdict.result['reason']}"]
     assert not verdict.kind, "\n".join(message)
-    assert not verdict.unknowns, f"undecided: {dict(verdict.unknowns)}"
+    assert case.undecided or not verdict.unknowns, f"undecided: {dict(verdict.unknowns)}"
     for index, wanted in case.expect.items():
         observation = session.seen[index]
         ends = "; ".join(map(show, observation.finals)) or f"nothing, errno {observation.errno}"

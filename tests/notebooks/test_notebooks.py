@@ -24,7 +24,9 @@ def test_a_notebook_prints_what_is_stored_in_it(notebook: Path) -> None:
     stored = json.loads(notebook.read_text())
     for now, then in zip(fresh.cells, stored["cells"], strict=True):
         if now.cell_type == "code":
-            assert [text_of(o) for o in now.outputs] == [text_of(o) for o in then["outputs"]], "run: python notebooks/run.py"
+            assert [text_of(o) for o in now.outputs] == [text_of(o) for o in then["outputs"]], (
+                "run: python notebooks/run.py"
+            )
 
 
 def text_of(output: dict) -> str:

@@ -34,14 +34,25 @@ def _user(who: str, uid: int, source: str, rule: int | None) -> list[Case]:
     counters = {f"nat_POSTROUTING_{n}": int(n == rule) for n in (1, 2, 3)}
     entry = [f"10.0.2.15 → {OUTSIDE} | {OUTSIDE} → {source}"]
     return [
-        Case(f"{what} of {who} leaves as {source}", "per-user-source", [packet], [
-            sees("host:enp0s3", f"{source} → {OUTSIDE}", kind="out", ttl=64),
-            sees("outside:eth0", f"{source} → {OUTSIDE}", ttl=63),
-            reaches("host", OUTSIDE, ttl=63),
-            counted("host", **counters), tracks("host", *left)])  # fmt: skip
+        Case(
+            f"{what} of {who} leaves as {source}",
+            "per-user-source",
+            [packet],
+            [
+                sees("host:enp0s3", f"{source} → {OUTSIDE}", kind="out", ttl=64),
+                sees("outside:eth0", f"{source} → {OUTSIDE}", ttl=63),
+                reaches("host", OUTSIDE, ttl=63),
+                counted("host", **counters),
+                tracks("host", *left),
+            ],
+        )
         for what, packet, left in (
             ("a ping", ping("host", OUTSIDE, uid=uid), entry),
-            ("a refused connection", connect("host", OUTSIDE, 443, uid=uid), []),  # a reset ends an entry nobody had answered
+            (
+                "a refused connection",
+                connect("host", OUTSIDE, 443, uid=uid),
+                [],
+            ),  # a reset ends an entry nobody had answered
             ("a datagram to a closed port", udp("host", OUTSIDE, 53, uid=uid), entry),
         )
     ]
@@ -149,6 +160,11 @@ TWO_UPLINKS = [
              sees("internet:eth0", _B_OUT, seq=3), answered("ec2b", INTERNET, seq=3),
              counted("nat", nat_POSTROUTING_1=1, nat_POSTROUTING_2=1),
              tracks("nat", f"{B} → {INTERNET} | {INTERNET} → 172.31.8.208"), blames("masquerade_interface_changed", packet=1)]),
+    Case("a snapshot with the running ping in it tells the same: the next echo is lost with its entry", "two-uplinks.running-ping",
+         [ping("ec2b", INTERNET, seq=2), ping("ec2b", INTERNET, seq=3)], [
+             sees("nat:eth0", f"{B} → {INTERNET}", seq=2), never_sees("nat:eth1", f"172.31.8.208 → {INTERNET}", seq=2),
+             sees("internet:eth0", _B_OUT, seq=3), answered("ec2b", INTERNET, seq=3), counted("nat", nat_POSTROUTING_2=1),
+             blames("masquerade_interface_changed", "nat/conntrack.txt:1", packet=0)]),
     Case("with SNAT instead of MASQUERADE it would keep the old source on the new uplink", "two-uplinks.forwarding",
          [types("nat", "iptables -t nat -R POSTROUTING 1 -s 172.31.0.0/16 -o eth0 -j SNAT --to-source 172.31.0.10"),
           ping("ec2b", INTERNET), types("nat", _RULE_B), ping("ec2b", INTERNET, seq=2)], [
@@ -213,6 +229,29 @@ NONEXISTENT = [
          [udp("vm01", NOBODY, 8080)], [told("vm01", (3, 3), NOBODY)]),
 ]  # fmt: skip
 
+
+def _redirects(everywhere: int, eth0: int) -> Case:
+    """vm02 is asked to forward to a network that its own gateway on the same segment leads to."""
+    sent = everywhere or eth0
+    told_so = told("vm01", (5, 1), "192.168.100.2", gateway="192.168.100.254")
+    return Case(
+        f"send_redirects={everywhere} for all and {eth0} for eth0: a redirect is {'' if sent else 'not '}sent",
+        "nonexistent-address.nothing",
+        [
+            types("vm01", "ip route add 203.0.113.0/24 via 192.168.100.2 dev eth0"),
+            types("vm02", f"sysctl -w net.ipv4.conf.all.send_redirects={everywhere}"),
+            types("vm02", f"sysctl -w net.ipv4.conf.eth0.send_redirects={eth0}"),
+            ping("vm01", "203.0.113.9"),
+        ],
+        [
+            sees("gw100:wan", "192.168.100.1 → 203.0.113.9", kind="out"),
+            told_so if sent else never_sees("vm01", "192.168.100.2 → 192.168.100.1"),
+        ],
+    )
+
+
+NONEXISTENT += [_redirects(everywhere, eth0) for everywhere in (0, 1) for eth0 in (0, 1)]
+
 # --------------------------------------------------------------------- 4 twice-through-conntrack
 
 CLIENT, UPLINK = "10.10.1.1", "172.16.202.30"
@@ -228,11 +267,25 @@ _HOME = [
     answered("client", OUTSIDE, ttl=61),
 ]  # fmt: skip
 
-_FLOWS = {"a ping": ping("client", OUTSIDE), "a datagram": udp("client", OUTSIDE, 53), "a connection": connect("client", OUTSIDE, 443)}
+_FLOWS = {
+    "a ping": ping("client", OUTSIDE),
+    "a datagram": udp("client", OUTSIDE, 53),
+    "a connection": connect("client", OUTSIDE, 443),
+}
 
+_COUNTING = [
+    types("host", f"iptables -t {table} -A {chain} -s 10.10.1.0/24")
+    for table, chains in (("raw", "PREROUTING"), ("mangle", "PREROUTING FORWARD POSTROUTING"), ("nat", "PREROUTING POSTROUTING"), ("filter", "FORWARD"))
+    for chain in chains.split()
+]  # fmt: skip
 _THIRD_RULE_GONE = "ip rule del to 10.10.1.0/24 iif enp4s0 lookup 100 priority 102"
 
 TWICE = [
+    Case("every table counts both passes, and nat the first one only", "twice-through-conntrack", [*_COUNTING, ping("client", OUTSIDE)], [
+        counted("host", raw_PREROUTING_1=2, mangle_PREROUTING_1=2, mangle_FORWARD_1=2, mangle_POSTROUTING_1=2, filter_FORWARD_1=2,
+                nat_PREROUTING_1=1, nat_POSTROUTING_1=0, nat_POSTROUTING_2=1)]),
+    Case("with a zone for each pass nat counts both", "twice-through-conntrack.zones", [*_COUNTING, ping("client", OUTSIDE)], [
+        counted("host", nat_PREROUTING_1=2, nat_POSTROUTING_1=1, nat_POSTROUTING_2=1)]),
     *(Case(f"{name} leaves enp4s0 with the client's address, and MASQUERADE counts nothing", "twice-through-conntrack", [packet], [
         *_ONCE, sees("host:enp4s0", f"{CLIENT} → {OUTSIDE}", kind="out", ttl=61), counted("host", nat_POSTROUTING_1=0),
         tracks("host", _PLAIN), notes("host", "nat", "not consulted", hop=3)])
@@ -302,7 +355,12 @@ _BOTH_WAYS = [
 ]  # fmt: skip
 _EVERY_TABLE = [
     types("host", f"iptables -t {table} -A {chain}")
-    for table, chains in (("raw", "PREROUTING"), ("mangle", "PREROUTING FORWARD POSTROUTING"), ("nat", "PREROUTING"), ("filter", "FORWARD"))
+    for table, chains in (
+        ("raw", "PREROUTING"),
+        ("mangle", "PREROUTING FORWARD POSTROUTING"),
+        ("nat", "PREROUTING"),
+        ("filter", "FORWARD"),
+    )
     for chain in chains.split()
 ]
 _ORDER = ["raw PREROUTING", "conntrack PREROUTING", "mangle PREROUTING", "nat PREROUTING", "routing", "mangle FORWARD",

@@ -53,12 +53,26 @@ def ping(host: str, dst: str, **keys: Any) -> Packet:
 
 
 def udp(host: str, dst: str, dport: int, **keys: Any) -> Packet:
-    return Packet({"host": host, "in": None, "proto": "udp", "dst": dst, "sport": 40000, "dport": dport, "len": 60, **keys})
+    return Packet(
+        {"host": host, "in": None, "proto": "udp", "dst": dst, "sport": 40000, "dport": dport, "len": 60, **keys}
+    )
 
 
 def connect(host: str, dst: str, dport: int, **keys: Any) -> Packet:
     """The SYN of a ``connect()``."""
-    return Packet({"host": host, "in": None, "proto": "tcp", "dst": dst, "sport": 40000, "dport": dport, "len": 60, "df": True, **keys})
+    return Packet(
+        {
+            "host": host,
+            "in": None,
+            "proto": "tcp",
+            "dst": dst,
+            "sport": 40000,
+            "dport": dport,
+            "len": 60,
+            "df": True,
+            **keys,
+        }
+    )
 
 
 def types(host: str, text: str) -> Command:
@@ -90,7 +104,11 @@ class Evidence:
 def line(final: Final) -> str:
     """One capture as tcpdump would write it."""
     p = final.packet
-    about = f" {p.get('flags', '')} {p['sport']} → {p['dport']}" if "sport" in p else f" type {p.get('type')}/{p.get('code')} id {p.get('icmp_id')}"
+    about = (
+        f" {p.get('flags', '')} {p['sport']} → {p['dport']}"
+        if "sport" in p
+        else f" type {p.get('type')}/{p.get('code')} id {p.get('icmp_id')}"
+    )
     return f"{final.host}:{final.dev} {final.kind}  {p['src']} → {p['dst']}  {p['proto']}{about} ttl {p['ttl']} len {p['len']}"
 
 
@@ -171,7 +189,10 @@ def answered(host: str, by: str, **keys: Any) -> Check:
 
     def holds(evidence: Evidence) -> bool:
         return any(
-            f.kind == "arrived" and f.host == host and "inner" not in f.packet and _is(f.packet, f"{by} → {f.packet['dst']}", keys)
+            f.kind == "arrived"
+            and f.host == host
+            and "inner" not in f.packet
+            and _is(f.packet, f"{by} → {f.packet['dst']}", keys)
             for f in evidence.captures
         )
 
@@ -180,7 +201,9 @@ def answered(host: str, by: str, **keys: Any) -> Check:
 
 def unanswered(host: str) -> Check:
     """Nothing at all is delivered to the asker."""
-    return Check(f"{host} gets no answer", lambda e: not any(f.kind == "arrived" and f.host == host for f in e.captures))
+    return Check(
+        f"{host} gets no answer", lambda e: not any(f.kind == "arrived" and f.host == host for f in e.captures)
+    )
 
 
 def told(host: str, icmp: tuple[int, int], by: str, **keys: Any) -> Check:
@@ -253,7 +276,7 @@ def passes(host: str, *order: str) -> Check:
 
     def holds(evidence: Evidence) -> bool:
         hop = next(h for h in (evidence.results or [])[0]["hops"] if h["host"] == host)
-        have = []
+        have: list[str] = []
         for step in hop["steps"]:
             name = f"{step['stage']} {step['hook']}" if step["hook"] else step["stage"]
             if name in order and (not have or have[-1] != name):

@@ -13,9 +13,14 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nattrace.tracer.lab.build import build
+from nattrace.tracer.lab.io import Wires
 from nattrace.tracer.lab.topology import from_data
+
+if TYPE_CHECKING:
+    from stages import Stage
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "sim" / "snapshots"
@@ -31,19 +36,25 @@ def main(names: list[str]) -> None:
     from stages import STAGES
 
     for name in names or list(STAGES):
-        make(name, STAGES[name].data, STAGES[name].title)
+        make(STAGES[name])
 
 
-def make(name: str, data: dict[str, object], title: str) -> None:
+def make(stage: Stage) -> None:
+    from stages import live_through
+
+    name, data = stage.name, stage.data
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch) / "snapshot"
-        with build(from_data(data, name), "ntsnap") as lab:  # type: ignore[arg-type]
+        with build(from_data(data, name), "ntsnap") as lab:
             lab.listen()
+            if stage.history:
+                with Wires(lab) as wires:
+                    live_through(stage, lab, wires)
             lab.snapshot(home)
         for host in sorted(p for p in home.iterdir() if p.is_dir()):
-            _reduce(host, dict(data["hosts"][host.name].get("users", {})))  # type: ignore[index]
+            _reduce(host, dict(data["hosts"][host.name].get("users", {})))
         index = json.loads((home / "snapshot.json").read_text())
-        index["title"] = title
+        index["title"] = stage.title
         (home / "snapshot.json").write_text(json.dumps(index, indent=1) + "\n")
         target = TARGET / name
         shutil.rmtree(target, ignore_errors=True)
@@ -66,6 +77,17 @@ def _reduce(folder: Path, users: dict[str, int]) -> None:
         if rules.exists():
             lines = [line for line in rules.read_text().splitlines(True) if not line.startswith("#")]
             rules.write_text("".join(lines))
+    conntrack = folder / "conntrack.txt"
+    if conntrack.exists():  # entries numbered in order, as old as if they had just been refreshed
+        entries = sorted(
+            re.sub(r" id=\d+$", "", line) for line in conntrack.read_text().splitlines() if " icmp " in line
+        )
+        conntrack.write_text(
+            "".join(re.sub(r"( icmp +1) \d+", r"\1 29", line) + f" id={n}\n" for n, line in enumerate(entries, 1))
+        )
+    neigh = folder / "neigh.json"
+    known = sorted(json.loads(neigh.read_text()), key=lambda entry: (entry["dev"], entry["dst"]))
+    neigh.write_text(json.dumps([{**entry, "state": ["STALE"]} for entry in known]) + "\n")
     sockets = folder / "sockets.txt"
     if sockets.exists():
         text = re.sub(r" (ino:\d+|sk:\S+|users:\(\(.*?\)\)|cgroup:\S+)", "", sockets.read_text())

@@ -17,7 +17,7 @@ from nattrace.tracer.lab.topology import from_data
 from ..differential.compare import entry_key, merge_fragments
 from ..differential.kernel import ARRIVALS, Final, Observation
 from .evidence import Command, Evidence
-from .stages import STAGES
+from .stages import STAGES, live_through
 
 ECHO, ECHOREPLY = 8, 0
 
@@ -30,13 +30,17 @@ class Bench:
         try:
             self.lab.listen()
             self.wires = Wires(self.lab, arrivals=ARRIVALS)
+            live_through(STAGES[stage], self.lab, self.wires)
+            if STAGES[stage].history:  # what is counted begins with the capture
+                for host in self.lab.topology.hosts:
+                    zero_counters(self.lab, host.name)
         except BaseException:
             self.lab.down()
             raise
         self.evidence = Evidence()
         self.start: float | None = None
         self.tables: dict[str, list[dict[str, Any]]] = {}
-        self.changed = False
+        self.changed = bool(STAGES[stage].history)
         self.ruled: set[str] = set()
 
     def __enter__(self) -> Bench:
@@ -123,19 +127,25 @@ class Bench:
         record = observation.record or {}
         ident = record.get("ip_id")
         if record.get("in") is None:
-            ident = next((s.packet["ip_id"] for s in observation.seen if s.direction == "out" and s.host == record["host"]), None)
+            ident = next(
+                (s.packet["ip_id"] for s in observation.seen if s.direction == "out" and s.host == record["host"]), None
+            )
         for seen in observation.seen:
             leaves = seen.direction == "out" and (seen.host, seen.dev) in self.lab.edge_ports
             if leaves or seen.direction == "arrived":
                 main = seen.packet["ip_id"] == ident and ("inner" in seen.packet) == ("inner" in record)
-                observation.finals.append(Final("left" if leaves else "arrived", seen.host, seen.dev, seen.packet, main))
+                observation.finals.append(
+                    Final("left" if leaves else "arrived", seen.host, seen.dev, seen.packet, main)
+                )
 
     def finish(self) -> Evidence:
         """Counters and tables at the end."""
         for host in self.lab.topology.hosts:
             if self.filters(host.name):
                 counters = rule_counters(self.lab, host.name)
-                self.evidence.counters[host.name] = {(t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n}
+                self.evidence.counters[host.name] = {
+                    (t, c, n): packets for (_, t, c, n), (packets, _) in counters.items() if n
+                }
                 self.tables[host.name] = self.conntrack(host.name)
                 self.evidence.entries[host.name] = [entry_key(e) for e in self.tables[host.name]]
         return self.evidence
@@ -201,4 +211,3 @@ def natural_answer(end: Final) -> dict[str, Any] | None:
 def captures(observation: Observation) -> list[Final]:
     """Everything the taps saw, fragments put together."""
     return merge_fragments([Final(s.direction, s.host, s.dev, s.packet, True) for s in observation.seen])
-

@@ -77,7 +77,9 @@ class Prediction:
         answer = self.simulator.ask(injection_of(self.simulator.world, record), observed)
         return answer, result_json(answer)
 
-    def exchange(self, record: dict[str, Any], observed: dict[str, Any] | None = None, answer_too: bool = True) -> dict[str, Any]:
+    def exchange(
+        self, record: dict[str, Any], observed: dict[str, Any] | None = None, answer_too: bool = True
+    ) -> dict[str, Any]:
         """One packet and its natural answer, written down."""
         record = {"at": self.simulator.state.now, **record}
         answer, result = self.send(record, observed)
@@ -142,13 +144,19 @@ def walk(hops: list[Hop] | tuple[Hop, ...], outcome: str, at: dict[str, Any], le
 
 def story(result: dict[str, Any], title: str) -> str:
     """A result as a trace for a failing test."""
-    out = [f"\n{title}: {result['outcome']} ({result['certainty']}) at {result['at']} [{result['reason']['code']}] {result['reason']['text']}"]
+    out = [
+        f"\n{title}: {result['outcome']} ({result['certainty']}) at {result['at']} [{result['reason']['code']}] {result['reason']['text']}"
+    ]
     for hop in result["hops"]:
         b, a = hop["before"], hop["after"]
-        out.append(f"  {hop['host']}  {hop['in'] or '(local)'} → {hop['out'] or '-'}   {b['src']} → {b['dst']}  ⇒  {a['src']} → {a['dst']}")
+        out.append(
+            f"  {hop['host']}  {hop['in'] or '(local)'} → {hop['out'] or '-'}   {b['src']} → {b['dst']}  ⇒  {a['src']} → {a['dst']}"
+        )
         for s in hop["steps"]:
             rule = f" {s['rule']} {s['text']}" if s["rule"] else f" {s['text'] or ''}"
-            out.append(f"      {s['hook'] or '':<12}{s['stage']:<10}{rule} {s['conntrack'] or ''} {s['verdict'] or ''} {s['note'] or ''}".rstrip())
+            out.append(
+                f"      {s['hook'] or '':<12}{s['stage']:<10}{rule} {s['conntrack'] or ''} {s['verdict'] or ''} {s['note'] or ''}".rstrip()
+            )
     for r in result["responses"]:
         out.append(f"  {r['kind']} {r['type']}/{r['code']} from {r['from']} to {r['to']}: {r['outcome']}")
     return "\n".join(out) + "\n"

@@ -46,7 +46,9 @@ def exchange(bench: Bench, prediction: Prediction, record: dict[str, Any]) -> li
 def feed(prediction: Prediction, observation: Observation, answer_too: bool) -> list[str]:
     """Give the simulator what was really sent. First without saying what became of it, so that a drawn value is compared
     with its candidates; then with it, so that what follows is played in the world that is real."""
-    record = {k: v for k, v in (observation.record or {}).items() if k not in STRIP and (v is not None or k in ("in", "src"))}
+    record = {
+        k: v for k, v in (observation.record or {}).items() if k not in STRIP and (v is not None or k in ("in", "src"))
+    }
     record["at"] = observation.at
     worlds = [(weight, state.fork()) for weight, state in prediction.simulator.worlds]
     blind, result = play(prediction, record, None, answer_too)
@@ -65,10 +67,14 @@ def feed(prediction: Prediction, observation: Observation, answer_too: bool) -> 
 def hidden(record: dict[str, Any], result: dict[str, Any], observation: Observation) -> bool:
     """An error that connect() hides, or that comes later through the socket."""
     quiet = observation.errno is None
-    return quiet and (result["outcome"] == "unreachable" or record.get("proto") == "tcp" and result["outcome"] != "never_sent")
+    return quiet and (
+        result["outcome"] == "unreachable" or (record.get("proto") == "tcp" and result["outcome"] != "never_sent")
+    )
 
 
-def play(prediction: Prediction, record: dict[str, Any], observed: dict[str, Any] | None, answer_too: bool) -> tuple[list[Final], dict[str, Any]]:
+def play(
+    prediction: Prediction, record: dict[str, Any], observed: dict[str, Any] | None, answer_too: bool
+) -> tuple[list[Final], dict[str, Any]]:
     """The captures that the simulator expects."""
     before = len(prediction.evidence.captures)
     result = prediction.exchange(record, observed, answer_too)
@@ -92,7 +98,9 @@ def after(bench: Bench, prediction: Prediction, now: float) -> list[str]:
         predicted = prediction.evidence.counters[host]
         for rule in counters.keys() | predicted.keys():
             if counters.get(rule, 0) != predicted.get(rule, 0):
-                out.append(f"{host} counter {':'.join(map(str, rule))}: predicted {predicted.get(rule, 0)}, kernel {counters.get(rule, 0)}")
+                out.append(
+                    f"{host} counter {':'.join(map(str, rule))}: predicted {predicted.get(rule, 0)}, kernel {counters.get(rule, 0)}"
+                )
         conns = prediction.simulator.conntrack(host)
         found = conntrack_diff(bench.tables.get(host, []), conns, prediction.simulator.state.known, now)
         out += [f"{host} {text}" for text in found]

@@ -16,21 +16,34 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """``data``: what tracer.lab.topology.from_data reads. ``title``: the configuration in one line."""
+    """``data``: what tracer.lab.topology.from_data reads. ``title``: the configuration in one line. ``history``: what
+    happened before the capture, host and a packet sent there (a record) or a command typed there."""
 
     name: str
     title: str
     data: Data
+    history: tuple[tuple[str, Data | str], ...] = ()
 
 
 STAGES: dict[str, Stage] = {}
 
 
-def stage(name: str, title: str, base: Data, *edits: Callable[[Data], None]) -> None:
+def stage(
+    name: str, title: str, base: Data, *edits: Callable[[Data], None], history: tuple[tuple[str, Data | str], ...] = ()
+) -> None:
     data = copy.deepcopy(base)
     for edit in edits:
         edit(data)
-    STAGES[name] = Stage(name, title, data)
+    STAGES[name] = Stage(name, title, data, history)
+
+
+def live_through(stage: Stage, lab: Any, wires: Any) -> None:
+    """Let a built stage's history happen."""
+    for host, what in stage.history:
+        if isinstance(what, str):
+            lab.run(host, *what.split())
+        else:
+            wires.send({"host": host, "in": None, **what})
 
 
 def add(host: str, key: str, *lines: str) -> Callable[[Data], None]:
@@ -108,7 +121,11 @@ TWO_UPLINKS: Data = {
                 "default via 172.31.0.1 dev eth1 table 10001",
             ],
             "rules": ["from 172.31.8.208 lookup 10001 priority 32765"],
-            "sysctl": {"net.ipv4.ip_forward": 0, "net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2},
+            "sysctl": {
+                "net.ipv4.ip_forward": 0,
+                "net.ipv4.conf.all.arp_ignore": 1,
+                "net.ipv4.conf.all.arp_announce": 2,
+            },
             "iptables": [
                 "-t nat -A POSTROUTING -s 172.31.0.0/16 -o eth0 -j MASQUERADE",
                 "-t nat -A POSTROUTING -s 172.31.0.0/16 -o eth1 -j MASQUERADE",
@@ -158,6 +175,16 @@ stage(
     "the same with strict rp_filter on both uplinks",
     TWO_UPLINKS, _FORWARDING, _QUIET, _B_BY_ETH1,
     sysctl("nat", **{"net.ipv4.conf.eth0.rp_filter": 1, "net.ipv4.conf.eth1.rp_filter": 1}),
+)  # fmt: skip
+
+stage(
+    "two-uplinks.running-ping",
+    "the rule for EC2-B was added while a ping of EC2-B was running",
+    TWO_UPLINKS, _FORWARDING, _QUIET,
+    history=(
+        ("ec2b", {"proto": "icmp", "dst": "203.0.113.9", "icmp_id": 4711, "seq": 1, "len": 84}),
+        ("nat", "ip rule add from 172.31.26.176 lookup 10001 priority 32764"),
+    ),
 )  # fmt: skip
 
 # --------------------------------------------------------------------------- 3 nonexistent-address

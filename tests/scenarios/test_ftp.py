@@ -90,7 +90,9 @@ def ends(packet: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(("stage", "mode", "line", "follow", "goes"), CASES, ids=NAMES)
-def test_predicted(stage: str, mode: str, line: bytes, follow: tuple[str, str, str, int], goes: tuple[str, str] | None) -> None:
+def test_predicted(
+    stage: str, mode: str, line: bytes, follow: tuple[str, str, str, int], goes: tuple[str, str] | None
+) -> None:
     simulator = Simulator(alone(stage))
     *talk, data = [simulator.ask(injection_of(simulator.world, r)).main for r in records(mode, follow)]
     assert talk[-1].arrival[1].payload == line
@@ -122,8 +124,15 @@ class TestOnTheKernel:
             result = built.send({**record, "ip_id": 100 + number})
             answer = simulator.ask(injection_of(simulator.world, record))
             leaf = answer.main
-            predicted = [Final("out", "vm02", leaf.at["interface"], plain(leaf.packet, leaf.state), True)] if leaf.outcome == "left" else []
-            predicted += [Final("out", "vm02", (r.at or {})["interface"], plain(r.packet, leaf.state), True) for r in leaf.responses]
+            predicted = (
+                [Final("out", "vm02", leaf.at["interface"], plain(leaf.packet, leaf.state), True)]
+                if leaf.outcome == "left"
+                else []
+            )
+            predicted += [
+                Final("out", "vm02", (r.at or {})["interface"], plain(r.packet, leaf.state), True)
+                for r in leaf.responses
+            ]
             real = [Final("out", s.host, s.dev, s.packet, True) for s in result.left()]
             assert match_finals(predicted, real) == [], (number, record)
             last = result.left()[0].data[40:] if number == len(records(mode, follow)) - 2 else last

@@ -48,7 +48,11 @@ PLACES = {
     "every side": ("client-veth0", "proxy-veth0", "enp4s0"),
 }
 ZONES: dict[str, list[str]] = {"no zone": []}
-ZONES |= {f"{option} on {place}": [f"-i {dev} -j CT {option}" for dev in devices] for option in OPTIONS for place, devices in PLACES.items()}
+ZONES |= {
+    f"{option} on {place}": [f"-i {dev} -j CT {option}" for dev in devices]
+    for option in OPTIONS
+    for place, devices in PLACES.items()
+}
 ZONES["the write-up's two rules"] = ["-i client-veth0 -j CT --zone 1", "-i proxy-veth0 -d 10.10.1.0/24 -j CT --zone 1"]
 ZONES |= {
     f"{option} on the proxy's side for the way {way} only": [f"-i proxy-veth0 {which} 10.10.1.0/24 -j CT {option}"]
@@ -80,3 +84,18 @@ def test_zones_do_what_is_predicted(zones: str, home: str, twice: Bench) -> None
             twice.type(Command("host", f"ip rule add {LOOPED}"))
         twice.forget()
     agree(differences, evidence.story)
+
+
+# ------------------------------------------------------------------- what no simulation of packets shows
+
+
+@pytest.mark.parametrize(("stage", "left"), [("private-namespace.masquerade", 0), ("private-namespace.forwarding", 1)])
+@pytest.mark.parametrize("change", ["ip link set eth0 down", "ip addr del 192.168.38.116/21 dev eth0"])
+def test_masquerade_forgets_its_connections_when_the_uplink_changes_and_snat_keeps_them(
+    stage: str, left: int, change: str
+) -> None:
+    with Bench(stage) as bench:
+        bench.exchange(ping("private", "114.114.114.114").record)
+        assert len(bench.conntrack("host")) == 1
+        bench.type(types("host", change))
+        assert len(bench.conntrack("host")) == left

@@ -181,4 +181,9 @@ class TestOnTheKernel:
                     bench.type(command)
                 bench.exchange(question.packet.record)
                 worked = question.settled(bench.evidence)
-            assert worked == (fix["result"] == "works"), (fix["result"], fix["text"], fix["commands"], bench.evidence.captures)
+            assert worked == (fix["result"] == "works"), (
+                fix["result"],
+                fix["text"],
+                fix["commands"],
+                bench.evidence.captures,
+            )

@@ -101,6 +101,11 @@ def search(payload: bytes, direction: int, family: int, default: int) -> Found |
     return None
 
 
+def _number(digits: str) -> int:
+    """As get_port() and try_number() count: modulo a power of two, so the last digits are all that matters."""
+    return int(digits[-32:] or 0)
+
+
 def _numbers(payload: bytes, at: int, kind: str, family: int, default: int) -> Found | None:
     """The getnum functions: try_rfc959, try_eprt, try_rfc1123, try_epsv_response."""
     text = payload.decode("latin-1")
@@ -110,7 +115,7 @@ def _numbers(payload: bytes, at: int, kind: str, family: int, default: int) -> F
         match = re.compile(r"(\d*),(\d*),(\d*),(\d*),(\d*),(\d*)(?=" + end + ")").match(text, begin)
         if not begin or match is None:
             return None
-        n = [int(g or 0) for g in match.groups()]
+        n = [_number(g) for g in match.groups()]
         addr = (n[0] << 24 | n[1] << 16 | n[2] << 8 | n[3]) & _M
         return Found(kind, begin, match.end() - begin, addr, (n[4] << 8 | n[5]) & 0xFFFF)
     begin = text.find(" " if kind == EPRT else "(", at) + 1
@@ -118,11 +123,11 @@ def _numbers(payload: bytes, at: int, kind: str, family: int, default: int) -> F
         return None
     if kind == EPSV:
         match = re.compile(r"([!-/:-~])\1\1(\d+)\1").match(text, begin)
-        if match is None or not int(match[2]) & 0xFFFF:
+        if match is None or not _number(match[2]) & 0xFFFF:
             return None
-        return Found(kind, begin, match.end() - begin, default, int(match[2]) & 0xFFFF)
+        return Found(kind, begin, match.end() - begin, default, _number(match[2]) & 0xFFFF)
     match = re.compile(r"([!-/:-~])([12])\1(.+?)\1(\d+)\1").match(text, begin)
-    if match is None or match[2] != ("1" if family == AF_INET else "2") or not int(match[4]) & 0xFFFF:
+    if match is None or match[2] != ("1" if family == AF_INET else "2") or not _number(match[4]) & 0xFFFF:
         return None
     try:
         said, addr = parse_addr(match[3])
@@ -130,7 +135,7 @@ def _numbers(payload: bytes, at: int, kind: str, family: int, default: int) -> F
         return None
     if said != family:
         return None
-    return Found(kind, begin, match.end() - begin, addr, int(match[4]) & 0xFFFF)
+    return Found(kind, begin, match.end() - begin, addr, _number(match[4]) & 0xFFFF)
 
 
 def _expect(ctx: Ctx, skb: Skb, conn: Conn, direction: int, found: Found) -> Verdict:

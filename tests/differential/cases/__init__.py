@@ -18,13 +18,15 @@ STATES = ("NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One claim, or a few that share a laboratory."""
+    """One claim, or a few that share a laboratory. ``undecided``: what decides it is in no dump; the truth is one of
+    the answers."""
 
     name: str
     hosts: dict[str, dict[str, Any]]
     packets: list[Op]
     expect: dict[int, str] = field(default_factory=dict)
     segments: dict[str, list[str]] = field(default_factory=dict)
+    undecided: bool = False
 
     def situation(self) -> dict[str, Any]:
         """As ``runner.run`` takes it."""

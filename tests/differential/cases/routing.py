@@ -6,7 +6,7 @@ from . import Case, Op, again, gateway, host, ping, proto, reply, states, tcp, u
 
 WATCH = ("-t raw -A PREROUTING -p udp", "-t mangle -A INPUT -p udp", "-t mangle -A FORWARD -p udp", "-t filter -A OUTPUT -p icmp", *states("PREROUTING"))
 SOURCES = ("198.51.100.255", "203.0.113.255", "0.0.0.1", "198.51.100.2", "0.0.0.0", "255.255.255.255", "224.0.0.9", "240.1.1.1", "127.0.0.1", "10.99.0.1", "9.9.9.9")
-TARGETS = ("0.1.2.3", "0.0.0.0", "127.0.0.1", "240.9.9.9", "255.255.255.255", "198.51.100.255", "203.0.113.255", "224.0.0.1", "224.0.0.9", "203.0.113.2")
+TARGETS = ("0.1.2.3", "0.0.0.0", "127.0.0.1", "240.9.9.9", "255.255.255.255", "198.51.100.255", "203.0.113.255", "224.0.0.1", "203.0.113.2")
 DEVICES: dict[str, str | list[str]] = {"lo": "10.99.0.1/32", "w1": "198.51.100.2/24", "w2": "203.0.113.2/24"}
 
 
@@ -17,7 +17,9 @@ def got(src: str, dst: str, **more: object) -> Op:
 def one(name: str, *packets: Op, policy: tuple[str, ...] = (), routes: tuple[str, ...] = ("default via 198.51.100.1",), rules: tuple[str, ...] = WATCH,
         expect: dict[int, str] | None = None, devices: dict[str, str | list[str]] = DEVICES, **sysctl: object) -> Case:  # fmt: skip
     settings = {f"net.ipv4.conf.{k.replace('__', '.')}": v for k, v in sysctl.items()}
-    return Case(f"routing {name}", {"h": host(devices, *rules, routes=routes, policy=policy, sysctl=settings)}, list(packets), expect or {})
+    # Whether a policy rule ever existed decides about some sources; no dump says.
+    sticky = not policy and packets[: len(EVERY)] == tuple(EVERY)
+    return Case(f"routing {name}", {"h": host(devices, *rules, routes=routes, policy=policy, sysctl=settings)}, list(packets), expect or {}, undecided=sticky)
 
 
 EVERY = [got(s, d) for s in SOURCES for d in ("203.0.113.2", "198.51.100.1")] + [got("203.0.113.1", d) for d in TARGETS]
@@ -34,7 +36,7 @@ def addresses() -> list[Case]:
         one("own sources accepted", *EVERY, w2__accept_local=1),
         one("loopback addresses on the wire", *EVERY, got("127.0.0.1", "127.0.0.1"), all__route_localnet=1),
         one("reverse path of all devices", *EVERY[:10], all__rp_filter=1),
-        one("reverse path before the error", *SPOOFED, routes=TABLE9, w2__rp_filter=1, expect={2: "203.0.113.2→"} if False else {}),
+        one("reverse path before the error", *SPOOFED, routes=TABLE9, w2__rp_filter=1),
         *(one(f"reverse lookup: {rule}", *SPOOFED[:2], routes=TABLE9, policy=(f"pref 100 {rule} table 9",), w2__rp_filter=1)
           for rule in ("iif w1", "iif w2", "iif lo", "from 198.51.100.1", "ipproto udp sport 2", "ipproto udp sport 1")),
         *(one(f"no address on the device, rp_filter {n}", got("10.5.0.2", "198.51.100.1"), got("10.6.0.2", "198.51.100.1"), got("10.5.0.2", "198.51.100.2"),
