@@ -133,7 +133,8 @@ def inferred(world: World, name: str, family: int, src: str | None, dst: str | N
     """Interfaces, addresses and routes of a host whose dumps lack them; what was assumed goes into ``notes``."""
     host = world.hosts[name]
     kind = "route" if family == AF_INET else "route6"
-    if host.links and host.addresses and (kind in host.files or (family, RT_TABLE_MAIN) in host.routes):
+    routed = kind in host.files or ("addr" not in host.files and (family, RT_TABLE_MAIN) in host.routes)
+    if host.links and host.addresses and routed:
         return world
     from .snapshot.infer import FlowFacts, infer_network
 

@@ -92,8 +92,9 @@ class Snapshot:
     def simulate(self, records: Iterable[Mapping[str, Any]], *, replies: bool = False) -> Iterator[dict[str, Any]]:
         """Put packets in one after the other, state carried over; one result document each (the contract's JSON)."""
         from .engine.simulate import Simulator
+        from .snapshot.learn import Learner
 
-        simulator = Simulator(self._world, replies=replies)
+        simulator = Simulator(self._world, replies=replies, learn=Learner(self._world))
         for record in records:
             yield simulator.feed(dict(record))
 

@@ -31,6 +31,7 @@ from ..model.conntrack import (
     ORIGINAL,
     REPLY,
     Conn,
+    ConntrackTable,
     Expectation,
     Tuple,
     ctinfo2dir,
@@ -156,6 +157,18 @@ def _may_equal(a: Tuple, b: Tuple) -> bool:
     return a[:4] == b[:4] and _may_be(a.sport, b.sport) and _may_be(a.dport, b.dport)
 
 
+def _can_be(ws: WorldState, a: Number, b: Number) -> bool:
+    """Whether a drawn value's candidates hold the other; two different draws are never taken for equal (Ctx.same)."""
+    a, b = ws.known(a), ws.known(b)
+    if isinstance(a, Drawn):
+        a, b = b, a
+    return a == b or (isinstance(b, Drawn) and not isinstance(a, Drawn) and ws.domains[b.draw_id].holds(a))
+
+
+def _can_equal(ws: WorldState, a: Tuple, b: Tuple) -> bool:
+    return _can_be(ws, a.sport, b.sport) and _can_be(ws, a.dport, b.dport)
+
+
 def _candidates(ctx: Ctx, zone: int, t: Tuple) -> Iterator[tuple[Conn, int]]:
     """Entries that a drawn port could make equal to ``t``."""
     table = ctx.hs.ct
@@ -185,7 +198,7 @@ def in_bucket(ctx: Ctx, zone: int, zones: Zones, t: Tuple, skip: int | None = No
     if not t.drawn and not table.drawn:
         return None
     found = [c for c in _candidates(ctx, zone, t) if c[0].conn_id != skip and _has_key(c[0], c[1], zones)]
-    found = [c for c in found if not expired(ctx, c[0])]
+    found = [c for c in found if _can_equal(ctx.ws, c[0].tuples[c[1]], t) and not expired(ctx, c[0])]
     if len(found) > MAX_SPLITS:
         ctx.run.note(
             f"{ctx.host.name}: the drawn port could coincide with one of {len(found)} entries; "
@@ -606,7 +619,23 @@ def pin(ws: WorldState, value: Number, number: int) -> bool:
     if not ws.domains[value.draw_id].holds(number):
         return False
     ws.domains[value.draw_id] = Domain(((number, number),))
+    for name in ws.world.hosts:
+        _exclude(ws, ws.host(name).ct, value, number)
     return True
+
+
+def _exclude(ws: WorldState, table: ConntrackTable, value: Drawn, number: int) -> None:
+    """Two tuples of one table are never equal: other draws that differ from this one in nothing else lose the number."""
+    drawn = [(c.zones[d], c.tuples[d]) for i in table.drawn if (c := table.entries.get(i)) for d in (ORIGINAL, REPLY)]
+    mine = [x for x in drawn if value in (x[1].sport, x[1].dport)]
+    for zone, t in mine:
+        for other_zone, other in drawn:
+            rival = other.sport if t.sport == value else other.dport
+            alike = other._replace(sport=value) if t.sport == value else other._replace(dport=value)
+            if other_zone == zone and alike == t and isinstance(rival, Drawn) and rival != value:
+                left = ws.domains[rival.draw_id].without(number, number)
+                if left.size:
+                    ws.domains[rival.draw_id] = left
 
 
 def _tuple_text(t: Tuple) -> str:

@@ -14,6 +14,8 @@ from .neigh_state import entry, state_is_valid
 from .run import Ctx, Option
 from .source import addresses, confirm_address, has_ip, on_link, select_source
 
+REACHABLE_S = 30  # base_reachable_time; then the entry is STALE, and asked for anew when it is used
+
 
 class Resolution(NamedTuple):
     """``kind``: port (one taker), broadcast (``ports``, maybe none), edge (leaves the known world), failed.
@@ -49,7 +51,15 @@ def resolve(ctx: Ctx, dev: str, nexthop: int, family: int, src: int = 0) -> Reso
         taken = _by_mac(ctx, known, others)
         if taken is not None:
             return taken
+    learned: tuple[Port, float] | None = ctx.hs.match_state.get(("learned", family, dev, nexthop))
+    if learned is not None and ctx.now < learned[1]:
+        return Resolution("port", learned[0])
     return _ask(ctx, dev, nexthop, family, src, others, segment)
+
+
+def _learn(ctx: Ctx, family: int, dev: str, addr: int, port: Port) -> None:
+    """Who has an address is known for a while; meanwhile nobody is asked, whatever the source of a packet."""
+    ctx.hs.match_state["learned", family, dev, addr] = (port, ctx.now + REACHABLE_S)
 
 
 def _edge(ctx: Ctx, dev: str, nexthop: int, family: int) -> Resolution:
@@ -128,7 +138,11 @@ def _ask(ctx: Ctx, dev: str, nexthop: int, family: int, src: int, others: tuple[
         text = silent or f"nobody on segment {segment.name} has {target}"
         return Resolution("failed", reason=f"{target} on {dev} of {ctx.host.name} does not answer: {text}")
     ctx.hs.neigh[dev, nexthop] = "ok"
+    for port in answering if sender else ():  # arp_process(): who answers has learned the asker's address
+        there = Ctx(ctx.run, ctx.run.world.hosts[port.host], ctx.ws.host(port.host))
+        _learn(there, family, port.dev, sender, Port(ctx.host.name, dev))
     if len(answering) == 1:
+        _learn(ctx, family, dev, nexthop, answering[0])
         return Resolution("port", answering[0])
     key = ("neighbour", dev, nexthop)
     first: Port | None = ctx.hs.match_state.get(key)

@@ -6,6 +6,7 @@ still possible. A drawn value is carried symbolically until an ``observed`` pins
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from string import hexdigits
 from typing import Any
@@ -29,9 +30,9 @@ from ..model.result import Hop, Leaf, Reason, Response, Step
 from ..model.rule import RuleId
 from ..model.state import WorldState
 from ..model.world import World
+from . import conntrack
 from .play import Answer, Injection, natural_reply, play
 
-MAX_LEARNED = 256  # packets that tell a host without dumps of its network what is behind an interface
 MAX_WORLDS = 16  # carried from packet to packet; beyond it the likeliest are kept and the answer says "unknown"
 SCHEMA = "nattrace/simulate/1"
 
@@ -308,6 +309,7 @@ def result_json(answer: Answer, ident: Any = None, schema: str = SCHEMA) -> dict
     for group in groups:
         for member in group:
             assumptions += [a for a in member.assumptions if a not in assumptions]
+    assumptions += [text for text in immaterial(answer) if text not in assumptions]
     result: dict[str, Any] = {"schema": schema}
     if ident is not None:
         result["id"] = ident
@@ -328,6 +330,14 @@ def result_json(answer: Answer, ident: Any = None, schema: str = SCHEMA) -> dict
     return result
 
 
+def immaterial(answer: Answer) -> list[str]:
+    """What nobody knows and what makes no difference to what an observer sees of this packet."""
+    if not answer.complete or len(answer.groups()) > 1:
+        return []
+    texts = [f"{u.text}: makes no difference here" for leaf in answer.leaves for u in leaf.unknowns]
+    return list(dict.fromkeys(texts))
+
+
 def _too_many(answer: Answer) -> Reason:
     if answer.complete:
         return Reason("missing_input", "the snapshot does not tell which of these happens")
@@ -338,16 +348,18 @@ def _too_many(answer: Answer) -> Reason:
 
 
 class Simulator:
-    """Feeds packets one by one. ``worlds``: (probability or None, state) of every world still possible."""
+    """Feeds packets one by one. ``worlds``: (probability or None, state) of every world still possible.
 
-    def __init__(self, world: World, verbose: bool = False, replies: bool = False) -> None:
+    ``learn``: given a record, the world to play it in and what is assumed there (hosts whose network is not known).
+    """
+
+    def __init__(self, world: World, verbose: bool = False, replies: bool = False,
+                 learn: Callable[[Any], tuple[World, tuple[str, ...]]] | None = None) -> None:  # fmt: skip
         self.world = world
         self.verbose, self.replies = verbose, replies
         self.worlds: list[tuple[float | None, WorldState]] = [(1.0, WorldState(world))]
         self.lost = False  # worlds had to be left out: answers are "unknown" from then on
-        self._told = world  # as the snapshot has it
-        self._learned: dict[str, dict[Any, None]] = {}  # host without links, addresses or routes → facts of its packets
-        self._assumed: dict[str, tuple[str, ...]] = {}
+        self.learn = learn
 
     @property
     def state(self) -> WorldState:
@@ -356,7 +368,7 @@ class Simulator:
 
     def feed(self, record: dict[str, Any]) -> dict[str, Any]:
         """One packet in, one result document out; raises InputError for a record that is no packet."""
-        self._learn(record)
+        assumed = self._learned(record)
         question = injection_of(self.world, record)
         ident = _ident(record)
         observed = record.get("observed")
@@ -364,40 +376,18 @@ class Simulator:
             raise InputError(f"observed: expected an object such as {{\"sport\": 26298}}, got {observed!r}")
         answer = self.ask(question, observed)
         result = result_json(answer, ident)
-        result["assumptions"] += self._assumed.get(question.host, ())
+        result["assumptions"] += assumed
         if self.replies:
             self._add_reply(result, answer)
         return result
 
-    def _learn(self, record: Any) -> None:
-        """Give a host whose dumps lack the network one, from its rules and the packets put into it so far."""
-        if not isinstance(record, dict):
-            return
-        name, indev = record.get("host"), record.get("in")
-        if name is None and len(self._told.hosts) == 1:
-            name = next(iter(self._told.hosts))
-        host = self._told.hosts.get(name) if isinstance(name, str) else None
-        if host is None or not (indev is None or _is_device(indev)):
-            return
-        from ..snapshot.infer import FlowFacts, infer_network, lacks_network
-
-        src, dst = _address(record, "src"), _address(record, "dst")
-        family = dst[0] if dst else AF_INET
-        if not lacks_network(host, family):
-            return
-        facts = FlowFacts(family, src[1] if src else None, None, indev)
-        learned = self._learned.setdefault(host.name, {})
-        known = any(f.indev == indev and f.family == family for f in learned)
-        if facts in learned or (known and (indev is None or len(learned) >= MAX_LEARNED)):
-            return
-        first = facts._replace(dst=dst[1] if dst else None)
-        learned[first if not learned else facts] = None
-        same = tuple(f for f in learned if f.family == family)
-        found = infer_network(host, same[0], same[1:])
-        self._assumed[host.name] = found.assumptions
-        self.world = self.world.with_host(found.host)
+    def _learned(self, record: Any) -> tuple[str, ...]:
+        if self.learn is None:
+            return ()
+        self.world, assumed = self.learn(record)
         for _, state in self.worlds:
             state.world = self.world
+        return assumed
 
     def ask(self, question: Injection, observed: dict[str, Any] | None = None) -> Answer:
         """Play a packet in every world and carry the worlds on."""
@@ -449,11 +439,6 @@ class Simulator:
         return [c for c in self.state.host(host).ct.confirmed() if c.timeout_at is None or c.timeout_at > now]
 
 
-def _is_device(name: Any) -> bool:
-    """Whether it can be the name of an interface: dev_valid_name() of net/core/dev.c."""
-    return isinstance(name, str) and 0 < len(name) < 16 and "/" not in name and name.isprintable() and " " not in name
-
-
 def same_state(a: WorldState, b: WorldState) -> bool:
     """Whether two worlds have the same future: everything but the counters is equal."""
     if a.domains != b.domains or a._hosts.keys() != b._hosts.keys():
@@ -480,7 +465,7 @@ def _pinned(leaves: list[Leaf], observed: dict[str, Any]) -> list[Leaf]:
             for key, value in observed.items():
                 token = leaf.packet.get(key)
                 if isinstance(token, Drawn):
-                    leaf.state.domains[token.draw_id] = Domain(((value, value),))
+                    conntrack.pin(leaf.state, token, value)
             kept.append(leaf)
     if not kept:
         for leaf in leaves:

@@ -88,6 +88,7 @@ def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:
 
 
 def _no_dump(ctx: Ctx, skb: Skb) -> Delivery:
+    ctx.run.note(f"{ctx.host.name}: no sockets.txt: somebody is taken to wait for this packet")
     return Delivery("unknown", None, f"delivered to {ctx.host.name}; the snapshot does not say who listens there")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..engine.simulate import plain, reason_json, result_json
+from ..engine.simulate import immaterial, plain, reason_json, result_json
 from ..flow import Question
 from ..model.drawn import Drawn
 from ..model.result import Hop, Leaf, Reason
@@ -137,6 +137,7 @@ def _assumptions(world: World, trial: Trial) -> list[str]:
     for answer in (trial.forward, trial.reply):
         for leaf in answer.leaves if answer is not None else ():
             found += leaf.assumptions
+        found += immaterial(answer) if answer is not None else []
     return list(dict.fromkeys(found))
 
 

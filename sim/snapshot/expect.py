@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..model.addr import parse_addr
-from ..model.conntrack import Conn, Expectation
+from ..model.conntrack import IPS_NAT_MASK, ORIGINAL, Conn, Expectation
 from ..model.where import Where
 from .problems import Problems, excerpt
 from .words import unsigned
 
+FOLLOW_MASTER = ("ftp", "tftp", "irc", "amanda")  # whose NAT half calls nf_nat_follow_master()
 REMEDY = "it is the output of: conntrack -L expect"
 
 
@@ -58,20 +61,34 @@ def _expectation(line: str, where: Where, conns: tuple[Conn, ...]) -> Expectatio
     mask_src = parse_addr(mask["src"])[1] if "src" in mask else 1
     sport_mask = unsigned(mask.get("sport", "0"), "mask sport", 0xFFFF)
     first = line.split()[0]
-    return Expectation(
+    number = _master(master, conns)
+    expected = Expectation(
         family=family,
         proto=unsigned(own["proto"], "proto", 255),
         src=src if mask_src else None,
         dst=dst,
         dport=unsigned(own.get("dport", "0"), "dport", 0xFFFF),
         sport=unsigned(own.get("sport", "0"), "sport", 0xFFFF) if sport_mask else None,
-        master=_master(master, conns),
+        master=number,
         zone=unsigned(master.get("zone", "0"), "zone", 0xFFFF),
         helper=master.get("helper"),
         permanent="PERMANENT" in line,
         timeout_at=float(unsigned(first, "timeout", 1 << 40)) if first.isdigit() else None,
         where=where,
     )
+    return expected if number is None else _with_nat(expected, conns[number - 1])
+
+
+def _with_nat(expected: Expectation, master: Conn) -> Expectation:
+    """What nf_nat_ftp() and the like note in an expectation of a translated connection; no dump shows it."""
+    if not master.status & IPS_NAT_MASK or expected.helper not in FOLLOW_MASTER:
+        return expected
+    for direction, t in enumerate(master.tuples):
+        if t.dst == expected.dst and expected.src in (None, t.src):
+            # The port that the announcement named: NAT keeps it unless another expectation has it.
+            port: int = master.tuples[ORIGINAL].sport if expected.helper == "tftp" else expected.dport  # type: ignore[assignment]
+            return replace(expected, direction=direction, saved_port=port, follow_master=True)
+    return expected
 
 
 def _master(master: dict[str, str], conns: tuple[Conn, ...]) -> int | None:

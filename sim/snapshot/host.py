@@ -44,6 +44,7 @@ class HostReader:
         self._rules()
         self._nft()
         self._seen()
+        self._missing()
         return Host(
             name=self.name,
             files=frozenset(self.files),
@@ -195,6 +196,9 @@ class HostReader:
                 for key, some in reader.read(entries, self.problems).items():
                     routes[key] = routes.get(key, ()) + some
         self.unmodelled += reader.odd
+        for nhid, text, where in reader.lost:
+            file = self.files.get("nexthop", "nexthop.json")
+            self.problems.note(f"{where}: {text} leads nowhere: nexthop object {nhid} is not in {file}")
         if addresses is not None:
             from .local_routes import complete
 
@@ -286,6 +290,18 @@ class HostReader:
             self.unmodelled += read_xdp(self.got["links"])
 
 
+    def _missing(self) -> None:
+        """Say what the kernel's default stands in for (sysctls, sockets and sets say it when they are asked for)."""
+        for kinds, text in MISSING:
+            if not self.files.keys() & set(kinds):
+                self.problems.note(f"{self.name}: no {kinds[0]}.{'json' if kinds[0] == 'rule' else 'txt'}: {text}")
+
+
+MISSING = (  # kinds of dump that tell the same, what is taken for granted without them
+    (("iptables-save", "iptables-legacy-save", "nft"), "no table is taken to be there"),
+    (("conntrack",), "no connection is taken to exist before this packet"),
+    (("rule",), "the policy rules are those of the kernel: local, main, default"),
+)
 NETWORK = frozenset((
     "link", "addr", "neigh", "neigh-proxy", "route", "route6", "rule", "rule6", "nexthop",
 ))  # fmt: skip

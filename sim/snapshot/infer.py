@@ -55,9 +55,8 @@ class Facts:
     own: dict[int, str | None] = field(default_factory=dict)
     behind: dict[Prefix, str] = field(default_factory=dict)
     uplinks: dict[str, None] = field(default_factory=dict)
-    inner: dict[int, str | None] = field(
-        default_factory=dict
-    )  # DNAT destinations → the interface they don't sit behind
+    inner: dict[int, str | None] = field(default_factory=dict)  # DNAT destination → the interface it isn't behind
+    received: bool = False  # a packet comes in
 
 
 def lacks_network(host: Host, family: int = AF_INET) -> bool:
@@ -71,7 +70,8 @@ def _no_addresses(host: Host) -> bool:
 
 def _no_routes(host: Host, family: int) -> bool:
     kind = "route" if family == AF_INET else "route6"
-    return kind not in host.files and (family, RT_TABLE_MAIN) not in host.routes
+    # without a dump of the routes there are still those that a dump of the addresses implies
+    return kind not in host.files and ("addr" in host.files or (family, RT_TABLE_MAIN) not in host.routes)
 
 
 def infer_network(host: Host, flow: FlowFacts, later: tuple[FlowFacts, ...] = ()) -> Inferred:
@@ -111,6 +111,7 @@ def _facts(host: Host, flows: tuple[FlowFacts, ...]) -> Facts:
     for flow in flows:
         if flow.indev:
             facts.devs[flow.indev] = None
+            facts.received = True
             if flow.src and flow.src not in facts.own and flow.family == family:
                 facts.behind.setdefault(Prefix(family, flow.src, BITS[family]), flow.indev)
     facts.devs.pop("lo", None)
@@ -199,8 +200,8 @@ def _address(text: str | None, family: int) -> int | None:
 def _with_links(host: Host, facts: Facts, said: list[str]) -> Host:
     told = "named in the rules and the flow" if facts.devs else "assumed"
     names = list(facts.devs) or ["eth0"]
-    if len(names) == 1 and facts.inner:
-        names.append("eth1" if names[0] != "eth1" else "eth2")  # what is translated to must sit somewhere else
+    if len(names) == 1 and (facts.inner or facts.received):
+        names.append("eth1" if names[0] != "eth1" else "eth2")  # what it sends on, or translates to, sits somewhere else
     facts.devs = dict.fromkeys(names)
     links = {"lo": Link("lo", 1, mtu=65536, mac=0, loopback=True)}
     for index, name in enumerate(names, 2):
@@ -248,10 +249,11 @@ def _with_routes(host: Host, facts: Facts, flow: FlowFacts, said: list[str]) -> 
     def leg(dev: str) -> tuple[Nexthop, ...]:
         return (Nexthop(dev, None, family),)
 
-    main = [Route(Prefix(family, 0, 0), nexthops=leg(outside), scope=RT_SCOPE_LINK, text=f"default dev {outside}")]
-    said.append(f"{host.name}: no route.json: everything not named below is reached through {outside}")
+    known = host.routes.get((family, RT_TABLE_MAIN), ())
+    main = [*known, Route(Prefix(family, 0, 0), nexthops=leg(outside), scope=RT_SCOPE_LINK, text=f"default dev {outside}")]
+    said.append(f"{host.name}: no route.json: what nothing else says is reached through {outside}")
     for prefix, dev in _behind(facts, devs, outside, family).items():
-        if dev != outside:
+        if dev != outside and not any(prefix.value in route.prefix for route in known):
             main.append(Route(prefix, nexthops=leg(dev), scope=RT_SCOPE_LINK, text=f"{prefix} dev {dev}"))
             said.append(f"{host.name}: no route.json: {prefix} is taken to be behind {dev}")
     routes = {**host.routes, (family, RT_TABLE_MAIN): tuple(main)}

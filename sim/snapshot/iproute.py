@@ -95,7 +95,8 @@ def _link(entry: Entry, where: Where) -> tuple[Link, str | None] | None:
     if "ifname" not in entry and "ifindex" not in entry:
         return None  # `ip -j addr` prints {} for what a filter left out
     flags = words(entry, "flags")
-    up = "UP" in flags
+    told = "flags" in entry  # written by hand, an interface is there to be used
+    up = "UP" in flags or not told
     info = entry.get("linkinfo") or {}
     group = entry.get("group", 0)
     xdp = entry.get("xdp") is not None or entry.get("prog") is not None
@@ -107,7 +108,7 @@ def _link(entry: Entry, where: Where) -> tuple[Link, str | None] | None:
         carrier="NO-CARRIER" not in flags or (up and "LOWER_UP" in flags),
         mtu=number(entry, "mtu", 1500),
         mac=_mac(address),
-        loopback="LOOPBACK" in flags,
+        loopback="LOOPBACK" in flags or (not told and entry.get("ifname") == "lo"),
         noarp="NOARP" in flags,
         pointopoint="POINTOPOINT" in flags,
         kind=word(info, "info_kind") or "",
@@ -219,12 +220,16 @@ TYPES = LEGLESS | {"unicast", "local", "broadcast", "multicast", "anycast", "nat
 
 
 class RouteReader:
-    """``ip -j -d route show table all``. ``odd``: what a route says that the model has no place for."""
+    """``ip -j -d route show table all``. ``odd``: what a route says that the model has no place for.
+
+    ``lost``: (number, route, place) of nexthop objects that no dump describes.
+    """
 
     def __init__(self, tables: TableNames, nexthops: dict[int, NexthopObject]) -> None:
         self.tables = tables
         self.nexthops = nexthops
         self.odd: list[tuple[str, Where]] = []
+        self.lost: list[tuple[int, str, Where]] = []
         self._prefixes: dict[str, Prefix] = {}
 
     def read(self, entries: Entries, problems: Problems) -> dict[tuple[int, int], tuple[Route, ...]]:
@@ -250,6 +255,8 @@ class RouteReader:
         src = get("prefsrc")
         flow = get("flow")
         target = self.nexthops.get(nhid) if nhid is not None else None
+        if nhid is not None and target is None and not legs and kind not in LEGLESS:
+            self.lost.append((nhid, _route_text(entry), where))
         route = Route(
             prefix=prefix,
             table=RT_TABLE_MAIN if table is None else self.tables.number(table),

@@ -79,15 +79,26 @@ def load_world(
 def _find(path: str | Path) -> Path:
     found = Path(path)
     try:
-        if found.exists():
+        if str(path) and found.exists():
             return found
     except (OSError, ValueError):
         pass
     by_name = bundled(str(path))
     if by_name is not None:
         return by_name
-    known = ", ".join(bundled_names()) or "none"
-    raise SnapshotError("no such snapshot", Where(printable(str(path))), f"bundled snapshots: {known}")
+    raise SnapshotError("no such snapshot", Where(printable(str(path)) or "''"), _hint(str(path)))
+
+
+def _hint(name: str) -> str:
+    """The bundled names that are nearest, or, in short, all."""
+    from difflib import get_close_matches
+
+    known = bundled_names()
+    near = get_close_matches(name, known, n=3, cutoff=0.55) or [k for k in known if name and k.startswith(name[:60])][:3]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    families = dict.fromkeys(k.partition(".")[0] for k in known)
+    return f"a directory, an archive, or a bundled one: {', '.join(families) or 'none'}"
 
 
 # ── the shape of a snapshot ──────────────────────────────────────────────────────────────────────────────

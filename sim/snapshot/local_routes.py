@@ -41,7 +41,7 @@ def complete(
                 continue  # one dump held both families
             connected = [r for a in mine if _has_prefix_route(a, addresses) for r in _connected(a, links)]
             routes = {**routes, (family, RT_TABLE_MAIN): tuple(connected)}
-            notes.append(f"no {kind}.json: {ip} routes are those that the addresses imply, without a default route")
+            notes.append(f"no {kind}.json: {ip} routes are those that the addresses imply")
         if (family, RT_TABLE_LOCAL) not in routes:
             local = [route for a in mine for route in _local(a, addresses.all, links)]
             routes = {**routes, (family, RT_TABLE_LOCAL): tuple(dict.fromkeys(local))}

@@ -70,7 +70,8 @@ class Source:
         except PermissionError as error:
             raise SnapshotError("may not be read", Where(name), "check its owner and mode") from error
         except Exception as error:  # zlib, lzma, zipfile, tarfile and the file system each have their own
-            raise SnapshotError(f"cannot be read: {str(error)[:200] or type(error).__name__}", Where(name)) from error
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            raise SnapshotError(f"cannot be read: {why[:200]}", Where(name)) from error
 
     def _drain(self, stream: IO[bytes], name: str) -> bytes:
         chunks: list[bytes] = []

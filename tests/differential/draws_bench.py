@@ -68,9 +68,9 @@ class Desk:
                     wires.inject(record["host"], record["in"], build({**record, "ip_id": number + 1}))
             for seen in wires.settle():
                 end = "left" if seen.direction == "out" else "arrived" if seen.direction == "arrived" else None
-                number = self._number(seen.packet, end, batch) if end else None
-                if number is not None and out[first + number] is None:
-                    out[first + number] = {**seen.packet, "dev": seen.dev, "end": end}
+                which = self._number(seen.packet, end, batch) if end else None
+                if which is not None and out[first + which] is None:
+                    out[first + which] = {**seen.packet, "dev": seen.dev, "end": end}
         return out
 
     @staticmethod
@@ -149,11 +149,10 @@ def ask(desk: Desk, records: list[Record], key: str, replies: bool = False) -> T
         assert result["certainty"] == "exact", (record, result["outcome"], result["reason"])
     simulator.replies = replies
     result = simulator.feed(records[-1])
-    told = result["outcomes"][0]["packet"]
-    domain = None
-    if isinstance(told.get(key), dict):
-        assert told[key]["ranges"]
-        domain = next(reversed(simulator.state.domains.values()))
+    drawn = [o["packet"][key] for o in result["outcomes"] if isinstance(o["packet"].get(key), dict)]
+    domain = (
+        next((d for _, state in simulator.worlds for d in reversed(state.domains.values())), None) if drawn else None
+    )
     return Told(simulator, result, domain)
 
 

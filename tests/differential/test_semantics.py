@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from lab_support import kernel
 
 from . import cases
@@ -24,9 +23,7 @@ from .runner import Verdict, _compare_all, _simulator
 pytestmark = kernel
 
 MODULES = sorted(m.name for m in pkgutil.iter_modules(cases.__path__))
-CASES: list[Case] = [
-    case for name in MODULES for case in importlib.import_module(f"{cases.__name__}.{name}").CASES
-]
+CASES: list[Case] = [case for name in MODULES for case in importlib.import_module(f"{cases.__name__}.{name}").CASES]
 
 
 class Session:
@@ -47,12 +44,21 @@ class Session:
                 self._prologue(lab, scratch)
                 simulator = _simulator(scratch, self.verdict)
                 if simulator is not None:
+                    self._tell_backend_order(lab, simulator)
                     _compare_all(lab, simulator, self.situation, self.verdict)
         except Rejected as error:
             self.verdict.kind, self.verdict.details = "rejected", [str(error)]
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.verdict
+
+    @staticmethod
+    def _tell_backend_order(lab: KernelRun, simulator: Any) -> None:
+        """The laboratory loads iptables-legacy last, so it runs first at equal priority; no dump says so."""
+        for name, backends in lab.backends.items():
+            if len(backends) > 1:
+                for _, state in simulator.worlds:
+                    state.host(name).misc[str(("backend order", name))] = True
 
     def _watched(self, step: Any) -> Any:
         def wrapper(index: int, op: dict[str, Any]) -> Observation:
@@ -103,7 +109,10 @@ def test_kernel_and_simulator_agree(case: Case) -> None:
     verdict = session.run()
     message = [f"packet {verdict.index}: {verdict.signature}", *verdict.details]
     if verdict.result:
-        message += [f"record: {json.dumps(verdict.record)}", f"predicted: {verdict.result['outcome']} {verdict.result['reason']}"]
+        message += [
+            f"record: {json.dumps(verdict.record)}",
+            f"predicted: {verdict.result['outcome']} {verdict.result['reason']}",
+        ]
     assert not verdict.kind, "\n".join(message)
     assert case.undecided or not verdict.unknowns, f"undecided: {dict(verdict.unknowns)}"
     for index, wanted in case.expect.items():

@@ -83,10 +83,10 @@ def why(question: Question, *options: str) -> str:
 
 
 @cache
-def said(flow: str, stage: str, *options: str) -> str:
+def said(flow: str, stage: str, *options: str, status: int = 0) -> str:
     out = io.StringIO()
     with redirect_stdout(out):
-        assert run(["why", flow, "-S", stage, *options]) == 0
+        assert run(["why", flow, "-S", stage, *options]) == status
     return out.getvalue()
 
 
@@ -166,6 +166,41 @@ def test_the_step_that_the_author_took_is_among_the_fixes_that_work(stage: str, 
     question = next(q for q in BROKEN if q.stage == stage)
     good = [step.text for fix in fixes(question) if fix["result"] == "works" for step in commands(fix)]
     assert command in good
+
+
+def test_a_containers_packet_is_said_to_have_no_owner() -> None:
+    text = said(
+        "172.17.0.2 -> 8.8.8.8 at container",
+        "per-user-source",
+        "--expect",
+        "rule nat:POSTROUTING:2",
+        "--no-fixes",
+        status=1,
+    )
+    words = " ".join(text.split())
+    assert "--uid-owner 1002, but" in words and "no socket" in words
+
+
+def test_a_masquerading_router_is_in_the_answer() -> None:
+    text = said("8.8.8.8 uid userB at host", "per-user-source.masquerading-router")
+    assert "10.0.2.15 → 10.0.2.102" in text and "10.0.2.102 → 203.0.113.1" in text
+
+
+def test_captures_are_listed_where_they_would_be_taken() -> None:
+    """The write-up's three captures, both ways."""
+    captures = json.loads(said("114.114.114.114 at private", "private-namespace.forwarding", "--json"))["captures"]
+    text = [f"{c['host']}:{c['interface']} {c['packet']['src']} → {c['packet']['dst']}" for c in captures]
+    assert text == [
+        "private:veth1 1.1.1.2 → 114.114.114.114", "host:veth0 1.1.1.2 → 114.114.114.114", "host:eth0 192.168.38.116 → 114.114.114.114",
+        "host:eth0 114.114.114.114 → 192.168.38.116", "host:veth0 114.114.114.114 → 1.1.1.2", "private:veth1 114.114.114.114 → 1.1.1.2",
+    ]  # fmt: skip
+
+
+def test_the_rule_for_ec2_b_can_be_tried_before_it_is_typed() -> None:
+    rule = "from 172.31.26.176 lookup 10001 priority 32764 at nat"
+    before = said("172.31.26.176 -> 203.0.113.9", "two-uplinks.forwarding", "-q")
+    after = said("172.31.26.176 -> 203.0.113.9", "two-uplinks.forwarding", "-q", "--rule", rule)
+    assert "54.178.213.178 →" in before and "54.178.197.195 →" in after
 
 
 class TestOnTheKernel:

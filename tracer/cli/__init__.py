@@ -5,6 +5,7 @@ A command's module is imported when the command runs, not for ``--help``.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Any
@@ -68,7 +69,7 @@ def run(arguments: list[str]) -> int:
     """Run one command line; returns its exit status and prints errors, never a traceback for bad input."""
     arguments = ["→" if word == "->" else word for word in arguments]  # click would take it for an option
     try:
-        return int(cli.main(arguments, prog_name="nattrace", standalone_mode=False) or 0)
+        return int(_invoke(arguments) or 0)
     except click.exceptions.Exit as end:
         return int(end.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -76,41 +77,55 @@ def run(arguments: list[str]) -> int:
         return 2
     except click.UsageError as error:
         if error.ctx is not None:
-            _say(error.ctx.get_usage())
-        _say(f"nattrace: {error.format_message()}")
+            say(error.ctx.get_usage())
+        say(f"nattrace: {error.format_message()}")
         return 2
     except click.ClickException as error:
-        _say(f"nattrace: {error.format_message()}")
+        say(f"nattrace: {error.format_message()}")
         return 2
     except (KeyboardInterrupt, click.exceptions.Abort):
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _reader_gone()
     except Exception as error:
         return _failed(error)
+
+
+def _invoke(arguments: list[str]) -> Any:
+    """What click's main() does, but for one thing: a reader that goes away is not status 1, a disagreement."""
+    if "_NATTRACE_COMPLETE" in os.environ:
+        return cli.main(arguments, prog_name="nattrace", standalone_mode=False)
+    with cli.make_context("nattrace", arguments) as context:
+        return cli.invoke(context)
+
+
+def _reader_gone() -> int:
+    """128 + SIGPIPE, as a shell would say; what is still buffered goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _failed(error: Exception) -> int:
     from nattrace.sim.errors import NattraceError
 
     if isinstance(error, NattraceError):
-        _say(f"nattrace: {error}")
+        say(f"nattrace: {error}")
         return error.exit_code
-    if isinstance(error, OSError) and error.filename is not None:
-        _say(f"nattrace: {error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.strerror is not None:
+        say(f"nattrace: {'' if error.filename is None else f'{error.filename}: '}{error.strerror}")
         return 2
     if isinstance(error, RecursionError | MemoryError):
-        _say(f"nattrace: the input is too deep or too large ({type(error).__name__})")
+        say(f"nattrace: the input is too deep or too large ({type(error).__name__})")
         return 2
     if os.environ.get("NATTRACE_DEBUG"):
         raise error
-    _say(f"nattrace: a fault of nattrace itself: {type(error).__name__}: {error}")
-    _say("  please report it with the snapshot (nattrace snapshot --anonymize); NATTRACE_DEBUG=1 shows where")
+    say(f"nattrace: a fault of nattrace itself: {type(error).__name__}: {error}")
+    say("  please report it with the snapshot (nattrace snapshot --anonymize); NATTRACE_DEBUG=1 shows where")
     return 70
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A diagnostic on standard error, without characters that a terminal would obey."""
     from nattrace.sim.render.style import clean
 
     lines = [clean(line) for line in text.splitlines()]
@@ -122,13 +137,25 @@ def _say(text: str) -> None:
 
 def main() -> None:
     """Entry point of the ``nattrace`` script."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
+        status = _reader_gone()
+    except OSError as error:
+        status = _failed(error)
+        _reader_gone()
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Standard streams that are there, even where the caller closed them, and never raise for a character."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the next file opened would be taken for one of them
+        pass
+    os.close(spare)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from . import say
 from .options import print_json
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def up(topology: str, name: str | None, as_json: bool) -> int:
         return 0
     print(f"lab {made.prefix}: {', '.join(spaces.values())}")
     for note in made.notes:
-        print(f"  {note}", file=sys.stderr)
+        say(f"  {note}")
     first = next(iter(spaces.values()))
     print(f"  ip netns exec {first} ping …     nattrace lab down {made.prefix}")
     return 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import click
 
+from . import say
 from .options import load, snapshot_options
+
+LONGEST = 1 << 20  # characters of a line; the largest packet that can be described is a fraction of that
 
 
 @click.command(short_help="packets.jsonl in, results.jsonl out; conntrack state carried over.")
@@ -25,25 +29,24 @@ from .options import load, snapshot_options
 def simulate(file: str, **options: Any) -> int:
     """Put the packets of FILE (JSON lines; - = standard input) into the snapshot, in order."""
     import json
-    import sys
 
     from nattrace.sim.engine.simulate import Simulator
     from nattrace.sim.errors import InputError
+    from nattrace.sim.snapshot.learn import Learner
 
     world = load(options, options["strict"])
-    simulator = Simulator(world, verbose=options["verbose"], replies=options["replies"])
+    learner = Learner(world)
+    simulator = Simulator(world, verbose=options["verbose"], replies=options["replies"], learn=learner)
     status = 0
     with (
         click.open_file(file, "r", encoding="utf-8", errors="replace") as lines,
         click.open_file(options["output"], "w", encoding="utf-8") as out,
     ):
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
+        for number, line in _numbered(lines):
             try:
                 result = simulator.feed(_record(line))
             except InputError as error:
-                print(f"nattrace: line {number}: {error}", file=sys.stderr)
+                say(f"nattrace: line {number}: {error}")
                 status = 2
                 continue
             out.write(json.dumps(result, separators=(",", ":")) + "\n")
@@ -52,11 +55,24 @@ def simulate(file: str, **options: Any) -> int:
     return status
 
 
+def _numbered(lines: IO[str]) -> Iterator[tuple[int, str]]:
+    """Lines that are not empty with their numbers from 1; of one that never ends only the beginning."""
+    number = 0
+    whole = True
+    while piece := lines.readline(LONGEST):
+        number += whole
+        if whole and piece.strip():
+            yield number, piece
+        whole = piece.endswith("\n")
+
+
 def _record(line: str) -> Any:
     import json
 
     from nattrace.sim.errors import InputError
 
+    if len(line) >= LONGEST:
+        raise InputError(f"longer than {LONGEST} characters")
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:

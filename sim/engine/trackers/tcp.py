@@ -437,7 +437,9 @@ class _Segment:
             # The middle of a connection whose history is lost: believe the packet. (The entry of a dump does have a
             # history, and what the segment carries is most likely new to it.)
             scaled = max(1, win << sender.td_scale)
-            sender = replace(sender, td_end=end if self.tcp.known else seq, td_maxwin=scaled, td_maxend=(end + scaled) & _M)
+            sender = replace(
+                sender, td_end=end if self.tcp.known else seq, td_maxwin=scaled, td_maxend=(end + scaled) & _M
+            )
             if receiver.td_maxwin == 0:
                 receiver = replace(receiver, td_end=sack, td_maxend=sack)
             elif sack == (receiver.td_end + 1) & _M:

@@ -71,7 +71,15 @@ def _record(at: str, proto: str, src: str | None, dst: str, **more: Any) -> dict
     name, _, dev = at.partition(":")
     source, _, sport = (src or "").partition(":")
     target, _, dport = dst.partition(":")
-    record: dict[str, Any] = {"host": name, "in": dev or None, "src": source or None, "dst": target, "proto": proto, "ttl": 64, "tos": 0}
+    record: dict[str, Any] = {
+        "host": name,
+        "in": dev or None,
+        "src": source or None,
+        "dst": target,
+        "proto": proto,
+        "ttl": 64,
+        "tos": 0,
+    }
     if dport:
         record.update(sport=int(sport or 4000), dport=int(dport))
     if not dev:
@@ -86,7 +94,16 @@ def udp(at: str, src: str | None, dst: str, **more: Any) -> Op:
     return {"op": "send", "record": _record(at, "udp", src, dst, **{"len": 28 + size, "df": False, **more})}
 
 
-def tcp(at: str, src: str | None, dst: str, flags: str = "S", seq: int = 1000, ack: int = 0, data: int | bytes = 0, **more: Any) -> Op:
+def tcp(
+    at: str,
+    src: str | None,
+    dst: str,
+    flags: str = "S",
+    seq: int = 1000,
+    ack: int = 0,
+    data: int | bytes = 0,
+    **more: Any,
+) -> Op:
     """A segment with ``data`` bytes of payload; a local SYN is a connect()."""
     record = _record(at, "tcp", src, dst, **{"flags": flags, "df": True, **more})
     if isinstance(data, bytes):

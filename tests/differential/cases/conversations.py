@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import Case, Op, Talk, gateway, reply, tcp, wait, states
+from . import Case, Op, Talk, gateway, reply, states, tcp, wait
 
 WATCH = (*states("FORWARD"), *states("INPUT"), *states("OUTPUT"))
 FIRST = ("S", "SA", "A", "PA", "FA", "F", "R", "RA", "SF", "SP", "-", "SEC", "AU", "FPU")
@@ -19,7 +19,7 @@ def first(number: int, flags: str) -> Op:
 def conversations() -> list[Case]:
     """One conversation a port, so that many share a laboratory."""
     t = [Talk(4000 + n) for n in range(40)]
-    a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, u, v, w = t[:22]
+    a, b, c, d, e, f, g, h, i, j, k, el, m, n, o, p, q, r, s, u, v, w = t[:22]
     return [
         talk("handshake, data, window, close", *a.handshake(), a.c("PA", 1001, 5001, 5), a.s("A", 5001, 1006), a.c("PA", 900000, 5001, 5),
              a.c("R", 900000), a.s("FA", 5001, 1006), a.c("FA", 1006, 5002), a.s("A", 5002, 1007), a.c("S", 700000)),
@@ -37,7 +37,7 @@ def conversations() -> list[Case]:
              h.c("SA", 1, 1), h.c("S", 7000), h.s("RA", 0, 7001)),
         talk("odd answers to a SYN", i.c("S", 1000), i.c("A", 1001, 5), i.c("FA", 1001, 5), i.s("FA", 5, 5), i.s("A", 5, 5), i.s("SA", 5, 5),
              i.s("SA", 5, 1001), i.s("R", 5), j.c("S", 1000), j.s("A", 5, 5), j.c("R", 5), j.c("S", 1)),
-        talk("resets of a SYN", k.c("S", 1000), k.c("R", 1001), l.c("S", 1000), l.c("R", 500000), m.c("S", 1000), m.s("RA", 0, 77),
+        talk("resets of a SYN", k.c("S", 1000), k.c("R", 1001), el.c("S", 1000), el.c("R", 500000), m.c("S", 1000), m.s("RA", 0, 77),
              n.c("S", 1000), n.s("RA", 7777, 1001), o.c("S", 1000), o.s("R", 7777)),
         talk("both sides close, then SYNs from either", *p.handshake(), p.c("FA", 1001, 5001), p.c("S", 5000), p.s("A", 5001, 1002), p.c("S", 6000),
              p.s("FA", 5001, 1002), p.c("S", 7000), p.c("A", 1002, 5002), p.c("A", 1002, 5002), p.s("S", 1), p.c("S", 9000)),

@@ -13,7 +13,9 @@ WATCH = (*states("FORWARD"), *states("INPUT"), "-t mangle -A FORWARD -m helper -
          "-t mangle -A POSTROUTING -p tcp --dport 21 -j CONNMARK --set-mark 6", "-t mangle -A FORWARD -m connmark --mark 6")  # fmt: skip
 
 
-def session(client: str, server: str, seen_client: str, seen_server: str, *, into: str = "g:eth0", out: str = "g:eth1") -> tuple[Op, ...]:
+def session(
+    client: str, server: str, seen_client: str, seen_server: str, *, into: str = "g:eth0", out: str = "g:eth1"
+) -> tuple[Op, ...]:
     """Handshake, greeting and login on port 21 (a helper learns where lines begin from one that ends). ``seen_*``: what the server and the client know each other as."""
     return (
         tcp(into, f"{client}:3000", f"{seen_server}:21", "S", 1000),
@@ -52,7 +54,11 @@ def active(address: str, seen: str, back: str) -> tuple[Op, ...]:
 
 
 def passive(kind: str, number: int = 40000) -> tuple[Op, ...]:
-    said = b"227 Entering Passive Mode (" + port(S, number) + b").\r\n" if kind == "227" else b"229 Entering (|||%d|)\r\n" % number
+    said = (
+        b"227 Entering Passive Mode (" + port(S, number) + b").\r\n"
+        if kind == "227"
+        else b"229 Entering (|||%d|)\r\n" % number
+    )
     return (
         tcp("g:eth0", f"{C}:3000", f"{S}:21", "PA", 1009, 5020, b"PASV\r\n"),
         tcp("g:eth1", f"{S}:21", "SEEN:3000", "PA", 5020, 1015, said),
@@ -64,7 +70,10 @@ def passive(kind: str, number: int = 40000) -> tuple[Op, ...]:
 
 def seen(packets: tuple[Op, ...], address: str) -> tuple[Op, ...]:
     """The client's address as the server sees it, filled in."""
-    return tuple({**p, "record": {**p["record"], "dst": p["record"]["dst"].replace("SEEN", address)}} if "record" in p else p for p in packets)
+    return tuple(
+        {**p, "record": {**p["record"], "dst": p["record"]["dst"].replace("SEEN", address)}} if "record" in p else p
+        for p in packets
+    )
 
 
 plain, natted = session(C, S, C, S), session(C, S, "10.0.0.1", S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import Case, Op, again, error, gateway, host, ping, proto, reply, states, tcp, udp
+from . import Case, Op, again, error, gateway, host, ping, proto, reply, states, tcp, udp, wait
 
 C = "192.168.1.10"
 MASQ = "-t nat -A POSTROUTING -o eth1 -j MASQUERADE"
@@ -40,7 +40,11 @@ def made_here() -> list[Case]:
 
 
 def kinds_of_reject() -> list[Case]:
-    rules = tuple(f"-t filter -A {c} -p udp --dport {60 + n} -j REJECT --reject-with icmp-{k}" for c in ("FORWARD", "INPUT") for n, k in enumerate(CODES))
+    rules = tuple(
+        f"-t filter -A {c} -p udp --dport {60 + n} -j REJECT --reject-with icmp-{k}"
+        for c in ("FORWARD", "INPUT")
+        for n, k in enumerate(CODES)
+    )
     forward = [udp("g:eth0", f"{C}:5", f"9.9.9.9:{60 + n}") for n in range(len(CODES))]
     inward = [udp("g:eth0", f"{C}:5", f"10.0.0.1:{60 + n}") for n in range(len(CODES))]
     none = [udp("g:eth0", f"{C}:5", "192.168.1.255:60"), udp("g:eth0", "255.255.255.255:5", "9.9.9.9:60"),
@@ -105,8 +109,32 @@ def silent_neighbours() -> list[Case]:
     }  # fmt: skip
     far = [udp("g:eth0", f"{C}:1", "8.8.4.4:9", ttl=2), udp("g:eth0", f"{C}:1", "8.8.4.4:7"), udp("g:eth0", f"{C}:1", "8.8.4.4:5"), reply(2), udp("g:eth0", f"{C}:1", "10.3.0.2:9", ttl=2),
            udp("g:eth0", f"{C}:1", "10.3.0.1:9")]  # fmt: skip
-    out.append(Case("icmp errors of the next router", hosts, far, {0: "8.8.4.4→192.168.1.10 type 11/0"}, {"wan": ["g:eth1", "s:e0"]}))
+    out.append(
+        Case(
+            "icmp errors of the next router",
+            hosts,
+            far,
+            {0: "8.8.4.4→192.168.1.10 type 11/0"},
+            {"wan": ["g:eth1", "s:e0"]},
+        )
+    )
     return out
 
 
-CASES = [*made_here(), *kinds_of_reject(), *received(), *redirects(), *silent_neighbours()]
+def rates() -> list[Case]:
+    """Buckets of errors: of icmp_ratelimit, of errors about routes, and how a redirect empties them."""
+    on = {"net.ipv4.icmp_ratemask": 6168, "net.ipv4.icmp_msgs_per_sec": 1000, "net.ipv4.icmp_msgs_burst": 50}
+    closed = [udp("g:eth0", f"{C}:9", f"192.168.1.1:{700 + n}") for n in range(9)]
+    nowhere = [udp("g:eth0", f"{C}:9", f"77.0.0.{n}:7") for n in range(9)]
+    ways = ("default via 10.0.0.2", "8.8.8.0/24 via 192.168.1.99", "unreachable 77.0.0.0/8")
+    watch = ("-t filter -A OUTPUT -p icmp",)
+    return [
+        one("rate of errors", watch, *closed, ping("g:eth0", C, "9.9.9.9", ttl=1), udp("g:eth0", "192.168.1.11:9", "192.168.1.1:9"), sysctl=on),
+        one("rate of errors about routes", watch, *nowhere, routes=ways),
+        one("rate of both", watch, *nowhere[:3], *closed[:6], *nowhere[3:6], sysctl=on, routes=ways),
+        one("rate of errors without a limit", watch, *closed, *nowhere, sysctl={**on, "net.ipv4.icmp_ratelimit": 0}, routes=ways),
+        one("rate of errors after a redirect", watch, udp("g:eth0", f"{C}:9", "8.8.8.8:7"), *closed[:4], wait(1.1), *closed[4:], sysctl={**on, **REDIRECTS}, routes=ways),
+    ]  # fmt: skip
+
+
+CASES = [*rates(), *made_here(), *kinds_of_reject(), *received(), *redirects(), *silent_neighbours()]

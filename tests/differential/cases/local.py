@@ -14,7 +14,9 @@ def two(name: str, rules: str | tuple[str, ...], policy: str | tuple[str, ...], 
     """``h`` with uplinks w1 (main) and w2 (table 2)."""
     rules = (rules,) if isinstance(rules, str) else rules
     policy = (policy,) if isinstance(policy, str) else policy
-    return Case(f"local {name}", {"h": host(TWO, *rules, routes=routes, policy=policy, **more)}, list(packets), expect or {})  # type: ignore[arg-type]
+    return Case(
+        f"local {name}", {"h": host(TWO, *rules, routes=routes, policy=policy, **more)}, list(packets), expect or {}
+    )  # type: ignore[arg-type]
 
 
 def out(dst: str = "9.9.9.9:53", src: str | None = None, **more: object) -> Op:
@@ -83,8 +85,15 @@ def reroutes() -> list[Case]:
 
 
 def output_nat() -> list[Case]:
-    def up(name: str, *packets: Op, rules: tuple[str, ...], expect: dict[int, str] | None = None, **more: object) -> Case:
-        return Case(f"local {name}", {"h": host(UP, *rules, routes=("default via 10.0.0.2",), **more)}, list(packets), expect or {})  # type: ignore[arg-type]
+    def up(
+        name: str, *packets: Op, rules: tuple[str, ...], expect: dict[int, str] | None = None, **more: object
+    ) -> Case:
+        return Case(
+            f"local {name}",
+            {"h": host(UP, *rules, routes=("default via 10.0.0.2",), **more)},
+            list(packets),
+            expect or {},
+        )  # type: ignore[arg-type]
 
     to = "-t nat -A OUTPUT -p udp -d 8.8.8.8 -j DNAT --to-destination 10.1.0.2:53"
     lo = "-t nat -A OUTPUT -p udp -d 127.0.0.9 -j DNAT --to-destination 10.1.0.2:53"
@@ -119,9 +128,9 @@ def output_nat() -> list[Case]:
                   "-t filter -A OUTPUT -p tcp --dport 6 -j REJECT --reject-with tcp-reset"), expect={0: "errno 1", 1: "type 3/3"}),
         up("owner rules and packets of nobody", udp("h", None, "9.9.9.9:1", uid=1000), udp("h", None, "9.9.9.9:2"), udp("h:up1", "10.1.0.9:1", "9.9.9.9:1"),
            udp("h:up1", "10.1.0.9:1", "10.1.0.1:1"), tcp("h:up1", "10.1.0.9:1", "10.1.0.1:1"), tcp("h:up1", "10.1.0.9:1", "10.1.0.1:998"), reply(0), again(0, uid=0),
-           rules=tuple(f"-t mangle -A {c} -m owner {m}" for c in ("OUTPUT", "POSTROUTING") for m in (
-               "--uid-owner 1000", "! --uid-owner 0", "--socket-exists", "! --socket-exists", "--gid-owner 0", "! --gid-owner 1000"))
-           + ("-t nat -A POSTROUTING -m owner --uid-owner 1000 -j SNAT --to-source 10.0.0.5", "-t nat -A POSTROUTING -o up0 -m owner ! --uid-owner 0 -j SNAT --to-source 10.0.0.77",
+           rules=(*(f"-t mangle -A {c} -m owner {m}" for c in ("OUTPUT", "POSTROUTING") for m in (
+               "--uid-owner 1000", "! --uid-owner 0", "--socket-exists", "! --socket-exists", "--gid-owner 0", "! --gid-owner 1000")),
+              "-t nat -A POSTROUTING -m owner --uid-owner 1000 -j SNAT --to-source 10.0.0.5", "-t nat -A POSTROUTING -o up0 -m owner ! --uid-owner 0 -j SNAT --to-source 10.0.0.77",
               "-t filter -A INPUT -p tcp --dport 998 -j REJECT --reject-with tcp-reset"),
            expect={0: "10.0.0.5→", 1: "10.0.0.1→", 2: "10.0.0.77→"}),
         up("a broadcast comes back", *[udp("h", None, f"{d}:6000", oif="up0") for d in ("10.0.0.255", "255.255.255.255")], *[udp("h", None, f"{d}:6000", oif="up0", ttl=1) for d in ("224.0.0.1", "224.5.5.5")],

@@ -12,7 +12,9 @@ def flow(src: str, dst: str = "9.9.9.9:53", **more: object) -> Op:
     return udp("g:eth0", src, dst, **more)
 
 
-def one(name: str, rules: str | tuple[str, ...], *packets: Op, expect: dict[int, str] | None = None, **more: object) -> Case:
+def one(
+    name: str, rules: str | tuple[str, ...], *packets: Op, expect: dict[int, str] | None = None, **more: object
+) -> Case:
     rules = (rules,) if isinstance(rules, str) else rules
     return Case(f"nat {name}", gateway(*rules, **more), list(packets), expect or {})
 
@@ -34,8 +36,14 @@ def masquerade_addresses() -> list[Case]:
     for number, (addresses, route, source) in enumerate(ADDRESSES):
         way = f"default {route}" + ("" if "dev" in route else " dev eth1")
         hosts = {"g": host({"eth0": "192.168.1.1/24", "eth1": addresses}, MASQ, routes=(way,))}
-        out.append(Case(f"nat masquerade address {number}", hosts, [flow(C[0])], {0: f"left g:eth1 udp {source}→9.9.9.9"}))
-    lo = {"g": host({"lo": "10.99.0.1/32", "eth0": [], "eth1": []}, MASQ, routes=("default dev eth1", "192.168.1.0/24 dev eth0"))}
+        out.append(
+            Case(f"nat masquerade address {number}", hosts, [flow(C[0])], {0: f"left g:eth1 udp {source}→9.9.9.9"})
+        )
+    lo = {
+        "g": host(
+            {"lo": "10.99.0.1/32", "eth0": [], "eth1": []}, MASQ, routes=("default dev eth1", "192.168.1.0/24 dev eth0")
+        )
+    }
     none = {"g": host({"eth0": [], "eth1": []}, MASQ, routes=("default dev eth1", "192.168.1.0/24 dev eth0"))}
     out.append(Case("nat masquerade address of lo", lo, [flow(C[0])], {0: "10.99.0.1→"}))
     out.append(Case("nat masquerade without any address", none, [flow(C[0])], {0: "nothing"}))
@@ -65,7 +73,11 @@ def pools() -> list[Case]:
 
 
 def clashes() -> list[Case]:
-    ports = [p for sport in (100, 511, 512, 599, 600, 1023, 1024, 40000) for p in (flow(f"{C[0]}:{sport}"), flow(f"{C[1]}:{sport}"))]
+    ports = [
+        p
+        for sport in (100, 511, 512, 599, 600, 1023, 1024, 40000)
+        for p in (flow(f"{C[0]}:{sport}"), flow(f"{C[1]}:{sport}"))
+    ]
     second = ("-t nat -A PREROUTING -p udp --dport 53 -j DNAT --to-destination 10.0.0.2:53",
               "-t nat -A PREROUTING -p udp --dport 54 -j REDIRECT --to-ports 5353",
               "-t nat -A PREROUTING ! -p udp -j DNAT --to-destination 10.0.0.2")  # fmt: skip
@@ -143,10 +155,25 @@ def destinations() -> list[Case]:
 
 def other_protocols() -> list[Case]:
     names = ("sctp", "dccp", "gre", "esp", "ah", "99", "udplite")  # gre: without contents; it is refused
-    through = [op for p in names for op in (
-        proto("g:eth0", p, C[0] + (":4000" if p in ("sctp", "dccp", "udplite") else ""), "9.9.9.9" + (":80" if p in ("sctp", "dccp", "udplite") else "")),
-        proto("g:eth0", p, C[1] + (":4000" if p in ("sctp", "dccp", "udplite") else ""), "9.9.9.9" + (":80" if p in ("sctp", "dccp", "udplite") else "")))]
-    back = [reply(n) for n in range(0, 12, 2)]
+    through = [
+        op
+        for p in names
+        for op in (
+            proto(
+                "g:eth0",
+                p,
+                C[0] + (":4000" if p in ("sctp", "dccp", "udplite") else ""),
+                "9.9.9.9" + (":80" if p in ("sctp", "dccp", "udplite") else ""),
+            ),
+            proto(
+                "g:eth0",
+                p,
+                C[1] + (":4000" if p in ("sctp", "dccp", "udplite") else ""),
+                "9.9.9.9" + (":80" if p in ("sctp", "dccp", "udplite") else ""),
+            ),
+        )
+    ]
+    back = [reply(n) for n in (0, 2, 6, 8, 10)]
     return [
         one("protocols through masquerade", (MASQ, *states("FORWARD")), *through, *back),
         one("protocols through DNAT", ("-t nat -A PREROUTING -d 8.8.8.8 -j DNAT --to-destination 10.0.0.2", *states("FORWARD")),
@@ -180,8 +207,8 @@ def lasting() -> list[Case]:
              moving("-t nat -A POSTROUTING -o eth1 -j SNAT --to-source 10.0.0.1", "-t nat -A POSTROUTING -o eth2 -j SNAT --to-source 10.1.0.1"),
              [flow(f"{C[0]}:2001"), snapshot(move), flow(f"{C[0]}:2001")], {2: "left g:eth2 udp 10.0.0.1"}),
         Case("nat rules of later do not reach an entry", moving("-t filter -A FORWARD -m conntrack --ctstate NEW"),
-             [flow(f"{C[0]}:2002"), reply(0), snapshot("g iptables -t nat -A POSTROUTING -o eth1 -j MASQUERADE"), again(0), flow(f"{C[0]}:2003")],
-             {3: "192.168.1.10→9.9.9.9", 4: "10.0.0.1→9.9.9.9"}),
+             [flow(f"{C[0]}:2002"), reply(0), wait(2.1), snapshot("g iptables -t nat -A POSTROUTING -o eth1 -j MASQUERADE"), again(0), flow(f"{C[0]}:2003")],
+             {4: "192.168.1.10→9.9.9.9", 5: "10.0.0.1→9.9.9.9"}),
         Case("nat a table full of entries goes on", gateway(MASQ, *states("FORWARD"), "-t raw -A PREROUTING -p icmp -j CT --zone 3",
                                                             "-t nat -A PREROUTING -d 8.8.8.8 -j DNAT --to-destination 10.0.0.2"),
              [flow(f"{C[0]}:5000"), flow(f"{C[1]}:5000"), tcp("g:eth0", f"{C[0]}:5000", "9.9.9.9:80"), reply(2),

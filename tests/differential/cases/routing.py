@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
-from . import Case, Op, again, gateway, host, ping, proto, reply, states, tcp, udp
+from . import Case, Op, again, gateway, host, ping, reply, states, tcp, udp
 
-WATCH = ("-t raw -A PREROUTING -p udp", "-t mangle -A INPUT -p udp", "-t mangle -A FORWARD -p udp", "-t filter -A OUTPUT -p icmp", *states("PREROUTING"))
-SOURCES = ("198.51.100.255", "203.0.113.255", "0.0.0.1", "198.51.100.2", "0.0.0.0", "255.255.255.255", "224.0.0.9", "240.1.1.1", "127.0.0.1", "10.99.0.1", "9.9.9.9")
-TARGETS = ("0.1.2.3", "0.0.0.0", "127.0.0.1", "240.9.9.9", "255.255.255.255", "198.51.100.255", "203.0.113.255", "224.0.0.1", "203.0.113.2")
+WATCH = (
+    "-t raw -A PREROUTING -p udp",
+    "-t mangle -A INPUT -p udp",
+    "-t mangle -A FORWARD -p udp",
+    "-t filter -A OUTPUT -p icmp",
+    *states("PREROUTING"),
+)
+SOURCES = (
+    "198.51.100.255",
+    "203.0.113.255",
+    "0.0.0.1",
+    "198.51.100.2",
+    "0.0.0.0",
+    "255.255.255.255",
+    "224.0.0.9",
+    "240.1.1.1",
+    "127.0.0.1",
+    "10.99.0.1",
+    "9.9.9.9",
+)
+TARGETS = (
+    "0.1.2.3",
+    "0.0.0.0",
+    "127.0.0.1",
+    "240.9.9.9",
+    "255.255.255.255",
+    "198.51.100.255",
+    "203.0.113.255",
+    "224.0.0.1",
+    "203.0.113.2",
+)
 DEVICES: dict[str, str | list[str]] = {"lo": "10.99.0.1/32", "w1": "198.51.100.2/24", "w2": "203.0.113.2/24"}
 
 
@@ -19,12 +47,23 @@ def one(name: str, *packets: Op, policy: tuple[str, ...] = (), routes: tuple[str
     settings = {f"net.ipv4.conf.{k.replace('__', '.')}": v for k, v in sysctl.items()}
     # Whether a policy rule ever existed decides about some sources; no dump says.
     sticky = not policy and packets[: len(EVERY)] == tuple(EVERY)
-    return Case(f"routing {name}", {"h": host(devices, *rules, routes=routes, policy=policy, sysctl=settings)}, list(packets), expect or {}, undecided=sticky)
+    return Case(
+        f"routing {name}",
+        {"h": host(devices, *rules, routes=routes, policy=policy, sysctl=settings)},
+        list(packets),
+        expect or {},
+        undecided=sticky,
+    )
 
 
 EVERY = [got(s, d) for s in SOURCES for d in ("203.0.113.2", "198.51.100.1")] + [got("203.0.113.1", d) for d in TARGETS]
 SPOOFED = [got("9.9.9.9", d) for d in ("203.0.113.2", "198.51.100.1", "77.1.1.1")]
-TABLE9 = ("default via 198.51.100.1", "unreachable 77.0.0.0/8", "default via 203.0.113.1 dev w2 table 9", "198.51.100.0/24 dev w1 table 9")
+TABLE9 = (
+    "default via 198.51.100.1",
+    "unreachable 77.0.0.0/8",
+    "default via 203.0.113.1 dev w2 table 9",
+    "198.51.100.0/24 dev w1 table 9",
+)
 
 
 def addresses() -> list[Case]:
@@ -52,7 +91,13 @@ def forwarding() -> list[Case]:
 
     def gate(name: str, routes: tuple[str, ...] = ("default via 10.0.0.2",), *more: Op, **sysctl: object) -> Case:
         settings = {f"net.ipv4.{k.replace('__', '.')}": v for k, v in sysctl.items()}
-        packets = [udp("g:eth0", c, "9.9.9.9:53"), again(0), udp("g:eth1", "9.9.9.9:53", "10.0.0.3:5000"), udp("g", None, "9.9.9.9:53"), *more]
+        packets = [
+            udp("g:eth0", c, "9.9.9.9:53"),
+            again(0),
+            udp("g:eth1", "9.9.9.9:53", "10.0.0.3:5000"),
+            udp("g", None, "9.9.9.9:53"),
+            *more,
+        ]
         return Case(f"routing {name}", gateway(*rules, routes=routes, sysctl=settings), packets)
 
     big = [udp("g:eth0", c, "9.9.9.9:1", len=900, df=True), udp("g:eth0", c, "9.9.9.9:1", len=900), udp("g", None, "9.9.9.9:2", len=900, df=True),
@@ -66,7 +111,12 @@ def forwarding() -> list[Case]:
         gate("forwarding off where answers come in", conf__eth1__forwarding=0),
         gate("forwarding off, unreachable", ("unreachable 9.9.9.9",), conf__eth0__forwarding=0),
         gate("too big", ("default via 10.0.0.2 mtu 600",), *big),
-        gate("ttl", ("default via 10.0.0.2",), *[udp("g:eth0", c, "9.9.9.9:53", ttl=n) for n in (0, 1, 2)], udp("g:eth0", c, "10.0.0.3:53", ttl=1)),
+        gate(
+            "ttl",
+            ("default via 10.0.0.2",),
+            *[udp("g:eth0", c, "9.9.9.9:53", ttl=n) for n in (0, 1, 2)],
+            udp("g:eth0", c, "10.0.0.3:53", ttl=1),
+        ),
     ]
 
 
@@ -76,11 +126,16 @@ def uplinks() -> list[Case]:
     main = ("default via 10.1.0.2", "default via 10.2.0.2 table 2")
     lan = (*main, "192.168.1.0/24 dev lan table 2")
     dnat = "-t nat -A PREROUTING -i w2 -p udp --dport 80 -j DNAT --to-destination 192.168.1.10"
-    conn = ("-t mangle -A PREROUTING -i w2 -j CONNMARK --set-mark 2", "-t mangle -A PREROUTING -i lan -j CONNMARK --restore-mark")
+    conn = (
+        "-t mangle -A PREROUTING -i w2 -j CONNMARK --set-mark 2",
+        "-t mangle -A PREROUTING -i lan -j CONNMARK --restore-mark",
+    )
     mark = "-t mangle -A PREROUTING -i w2 -j MARK --set-mark 2"
     ask = udp("h:w2", "9.9.9.9:1001", "10.2.0.1:80")
 
-    def up(name: str, *rules: str, routes: tuple[str, ...] = main, expect: dict[int, str] | None = None, **sysctl: object) -> Case:
+    def up(
+        name: str, *rules: str, routes: tuple[str, ...] = main, expect: dict[int, str] | None = None, **sysctl: object
+    ) -> Case:
         return one(f"uplinks: {name}", ask, reply(0), again(0), ping("h:w2", "9.9.9.9", "10.2.0.1"), reply(3), policy=("pref 100 fwmark 2 lookup 2",), routes=routes,
                    rules=(dnat, *rules), devices=devices, expect=expect, **sysctl)  # fmt: skip
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from . import Case, Op, again, error, gateway, host, ping, proto, reply, states, tcp, udp, wait
+from . import Case, Op, again, error, gateway, host, ping, reply, states, tcp, udp
 
 C = "192.168.1.10"
 MASQ = "-t nat -A POSTROUTING -o eth1 -j MASQUERADE"
 WATCH = (*states("FORWARD"), *states("INPUT"), *states("OUTPUT"))
-TALK = (udp("g:eth0", f"{C}:4000", "9.9.9.9:53"), reply(0), again(0), tcp("g:eth0", f"{C}:4000", "9.9.9.9:80"), reply(3), again(3, flags="A"), ping("g:eth0", C, "9.9.9.9"), reply(6), error(0))
+TALK = (
+    udp("g:eth0", f"{C}:4000", "9.9.9.9:53"),
+    reply(0),
+    again(0),
+    tcp("g:eth0", f"{C}:4000", "9.9.9.9:80"),
+    reply(3),
+    again(3, flags="A"),
+    ping("g:eth0", C, "9.9.9.9"),
+    reply(6),
+    error(0),
+)
 
 
-def one(name: str, *rules: str, packets: tuple[Op, ...] = TALK, expect: dict[int, str] | None = None, **more: object) -> Case:
+def one(
+    name: str, *rules: str, packets: tuple[Op, ...] = TALK, expect: dict[int, str] | None = None, **more: object
+) -> Case:
     return Case(f"zones {name}", gateway(*rules, MASQ, *WATCH, **more), list(packets), expect or {})
 
 
@@ -30,7 +42,13 @@ def twice() -> list[Case]:
     def case(name: str, *rules: str, expect: dict[int, str] | None = None) -> Case:
         masq = "-t nat -A POSTROUTING -o up0 -j MASQUERADE"
         hosts = {"h": host(h, *rules, masq, *WATCH, routes=routes, policy=policy), "p": p}  # type: ignore[arg-type]
-        return Case(f"zones twice through conntrack: {name}", hosts, talk, expect or {}, {"a": ["h:p0", "p:q0"], "b": ["h:p1", "p:q1"]})
+        return Case(
+            f"zones twice through conntrack: {name}",
+            hosts,
+            talk,
+            expect or {},
+            {"a": ["h:p0", "p:q0"], "b": ["h:p1", "p:q1"]},
+        )
 
     return [
         case("no zones", expect={0: f"left h:up0 udp {C}→9.9.9.9 4001"}),

@@ -460,3 +460,16 @@ def test_a_new_syn_takes_the_port_of_a_finished_connection() -> None:
     assert syn(900).verdict.reason == "conntrack_clash"  # finished, but the old segments could be taken for new ones
     assert syn(9000).ok
     assert [c.tuples[0].src for c in lab.conns()] == [ip("192.168.1.11")]
+
+
+def test_a_drawn_port_that_was_seen_is_taken_from_the_other_draws() -> None:
+    lab = Lab()
+    udp(lab, "192.168.1.10:5000", src_rule=masquerade())
+    first, second = (udp(lab, f"192.168.1.{n}:5000", src_rule=masquerade()).skb.sport for n in (11, 12))
+    elsewhere = udp(
+        lab, "192.168.1.13:500", src_rule=snat("10.0.0.7:2000-2009", nat.NF_NAT_RANGE_PROTO_RANDOM)
+    ).skb.sport
+    assert isinstance(first, Drawn) and isinstance(second, Drawn) and isinstance(elsewhere, Drawn)
+    assert conntrack.pin(lab.ws, second, 2005)
+    assert not lab.ws.domains[first.draw_id].holds(2005)
+    assert lab.ws.domains[elsewhere.draw_id].holds(2005)

@@ -90,7 +90,14 @@ def test_ct_attaches_a_template_with_its_zones(options: str, zones: tuple[int, i
     target = read(f"-j CT {options}", "raw", "PREROUTING")
     assert target.tracks
     target.apply(skb, context())
-    assert skb.template.zones == zones
+    assert skb.template.for_packet(skb).zones == zones
+
+
+def test_the_zone_of_a_mark_is_that_of_the_moment_when_conntrack_looks() -> None:
+    skb = packet(mark=5)
+    read("-j CT --zone mark", "raw", "PREROUTING").apply(skb, context())
+    skb.mark = 0x10007
+    assert skb.template.for_packet(skb).zones == (7, 7)
 
 
 def test_ct_names_helper_and_timeout_policy() -> None:

@@ -30,7 +30,7 @@ def test_a_missing_option_is_added_with_at_most_the_default(limit: int, added: i
 
 
 def test_nothing_is_added_before_data() -> None:
-    skb = packet(length=50)
+    skb = packet(length=50, payload=b"0123456789")
     read(f"{SYN} --set-mss 1400").apply(skb, context("FORWARD"))
     assert (skb.mss, skb.length) == (None, 50)
 
