@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..model.addr import format_addr
+from ..model.addr import format_addr, is_limited_broadcast, is_multicast
 from ..model.packet import (
     ICMP_ADDRESS,
     ICMP_ADDRESSREPLY,
@@ -17,6 +17,9 @@ from ..model.packet import (
     ICMP_TIMESTAMP,
     ICMP_TIMESTAMPREPLY,
     IPPROTO_TCP,
+    PACKET_BROADCAST,
+    PACKET_HOST,
+    PACKET_MULTICAST,
     TH_ACK,
     TH_FIN,
     TH_RST,
@@ -92,11 +95,20 @@ def _once(run: Run, question: Injection) -> Leaf:
     skb = question.skb.copy()
     run.follow = follow
     if question.in_dev is not None:
+        _address_frame(skb)
         return leaf_of(run, follow(run, Transfer(question.host, question.in_dev, skb)))
     started = start_local(run, question, skb)
     if isinstance(started, Fate):
         return leaf_of(run, started)
     return leaf_of(run, follow(run, started))
+
+
+def _address_frame(skb: Skb) -> None:
+    """eth_type_trans(): what is sent to everybody comes in a frame to everybody; no error may answer it."""
+    if skb.pkttype == PACKET_HOST and is_multicast(skb.family, skb.dst):
+        skb.pkttype = PACKET_MULTICAST
+    elif skb.pkttype == PACKET_HOST and is_limited_broadcast(skb.family, skb.dst):
+        skb.pkttype = PACKET_BROADCAST
 
 
 def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:

@@ -1,6 +1,6 @@
 """Damaged inputs by the ten thousand: whatever is read must end in an answer or an InputError, soon, in bounded memory.
 
-    python tests/property/mutate.py N [SEED] [--only KIND] [--at I] [--save DIR]
+    python tests/property/mutate.py N [SEED] [--only KIND] [--first I] [--at I]
 
 Input I of a SEED depends on nothing else: ``--at I`` repeats it alone. Kinds:
 
@@ -459,34 +459,31 @@ class Tally:
             yield f"── {self.failed[signature]} × {signature}; first: input {number} ({kind})\n{trace}"
 
 
-def run(first: int, last: int, seed: int, only: str | None = None, save: Path | None = None) -> Tally:
+def run(first: int, last: int, seed: int, only: str | None = None) -> Tally:
     """Inputs ``first`` to ``last`` (exclusive) of a seed."""
     tally = Tally()
     names = [only] if only else list(KINDS)
     weights = [KINDS[name][1] for name in names]
-
-    def late(*_: object) -> None:
-        raise Hang(f"more than {SLOWEST} s of processor time")
-
-    previous = signal.signal(signal.SIGVTALRM, late)
-    try:
-        for number in range(first, last):
-            rng = Random(f"{seed}/{number}")
-            kind = rng.choices(names, weights)[0]
-            one(tally, number, kind, rng, save)
-    finally:
-        signal.signal(signal.SIGVTALRM, previous)
+    for number in range(first, last):
+        rng = Random(f"{seed}/{number}")
+        kind = rng.choices(names, weights)[0]
+        one(tally, number, kind, rng, KINDS[kind][0])
     tally.peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    tally.slow.sort(reverse=True)
     return tally
 
 
-def one(tally: Tally, number: int, kind: str, rng: Random, save: Path | None) -> None:
+def late(*_: object) -> None:
+    raise Hang(f"more than {SLOWEST * 2} s of processor time")
+
+
+def one(tally: Tally, number: int, kind: str, rng: Random, play: Callable[[Random], str]) -> None:
+    """One input, watched: what it raises, how long it takes, how far it pushes the peak of the memory."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
+    previous = signal.signal(signal.SIGVTALRM, late)
     signal.setitimer(signal.ITIMER_VIRTUAL, SLOWEST * 2)
     try:
-        tally.count[f"{kind} {KINDS[kind][0](rng)}"] += 1
+        tally.count[f"{kind} {play(rng)}"] += 1
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -494,6 +491,7 @@ def one(tally: Tally, number: int, kind: str, rng: Random, save: Path | None) ->
         tally.count[f"{kind} FAILED"] += 1
         _failed(tally, error, number, kind)
     signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    signal.signal(signal.SIGVTALRM, previous)
     took = time.process_time() - started
     tally.seconds += took
     if took > SLOWEST:

@@ -154,8 +154,8 @@ def _open_streams() -> None:
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the next file opened would be taken for one of them
         pass
     os.close(spare)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -24,7 +24,6 @@ def lab() -> None:
 @click.option("--json", "as_json", is_flag=True)
 def up(topology: str, name: str | None, as_json: bool) -> int:
     """Build TOPOLOGY: namespaces, links, addresses, routes, rules, sysctls, rule sets. It stays until `lab down`."""
-    import sys
 
     from ..lab.build import build
 

@@ -93,6 +93,24 @@ def redirects() -> list[Case]:
     ]  # fmt: skip
 
 
+def to_everybody() -> list[Case]:
+    """What came in a frame to everybody is not answered by errors, not even when NAT made it the host's own."""
+    rules = ("-t filter -A INPUT -p udp --dport 5 -j REJECT", "-t nat -A PREROUTING -p udp --dport 6 -j DNAT --to-destination 192.168.1.1",
+             "-t mangle -A PREROUTING -m pkttype --pkt-type broadcast", "-t mangle -A PREROUTING -m pkttype --pkt-type multicast")  # fmt: skip
+    ends = [
+        udp("g:eth0", f"{C}:54", f"{d}:{p}") for d in ("224.0.0.1", "255.255.255.255", "192.168.1.255") for p in (5, 9)
+    ]
+    return [
+        one(
+            "no errors to everybody",
+            rules,
+            *ends,
+            udp("g:eth0", f"{C}:54", "255.255.255.255:6"),
+            udp("g:eth0", f"{C}:54", "224.0.0.1:6"),
+        )
+    ]
+
+
 def silent_neighbours() -> list[Case]:
     absent = "-t nat -A PREROUTING -d 8.8.8.8 -j DNAT --to-destination 192.168.1.99"
     rules = ((absent,), (absent, "-t nat -A POSTROUTING -j MASQUERADE"), ("-t nat -A PREROUTING -s 1.1.1.1",))
@@ -137,4 +155,4 @@ def rates() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = [*rates(), *made_here(), *kinds_of_reject(), *received(), *redirects(), *silent_neighbours()]
+CASES = [*rates(), *made_here(), *kinds_of_reject(), *received(), *redirects(), *to_everybody(), *silent_neighbours()]

@@ -127,7 +127,8 @@ def test_no_standard_output_at_all(snap: str, arguments: list[str]) -> None:
 
 
 def test_a_full_disk_is_said() -> None:
-    done = subprocess.run([*PROGRAM, "schema"], stdout=open("/dev/full", "w"), stderr=subprocess.PIPE, env=ENV, check=False)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*PROGRAM, "schema"], stdout=full, stderr=subprocess.PIPE, env=ENV, check=False)
     assert done.returncode == 2
     assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
 

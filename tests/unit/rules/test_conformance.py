@@ -121,6 +121,13 @@ def test_what_is_invalid_has_not_the_valid_shape():
 
 # ── the real iptables ──
 
+# What a kernel may refuse although the example is right: it names an object that is not there (cgroup path, accounting
+# object, estimator, SELinux context), or needs a module that is often left out, or one backend does not have it.
+REFUSABLE = {
+    ("-m", "cgroup"), ("-m", "ipvs"), ("-m", "nfacct"), ("-m", "rateest"), ("-j", "CLUSTERIP"), ("-j", "LED"),
+    ("-j", "QUEUE"), ("-j", "SECMARK"), ("-j", "TRACE"), ("-j", "ULOG"),
+}  # fmt: skip
+
 
 def can_use_kernel() -> bool:
     return os.geteuid() == 0 and all(shutil.which(tool) for tool in ("ip", "iptables-nft", "iptables-legacy"))
@@ -169,17 +176,12 @@ def saved(request):
 
 
 @pytest.mark.kernel
-def test_real_iptables_takes_most_examples(saved):
-    refused = [" ".join(entry) for number, entry in enumerate(ENTRIES) if number not in saved[1]]
-    assert len(refused) < len(ENTRIES) / 4, refused
-
-
-@pytest.mark.kernel
 @pytest.mark.parametrize("number", range(len(ENTRIES)), ids=[" ".join(entry) for entry in ENTRIES])
 def test_iptables_save_prints_the_example_as_nattrace_does(saved, number):
     backend, found = saved
     if number not in found:
-        pytest.skip(f"iptables-{backend} or this kernel refuses it")
+        assert ENTRIES[number] in REFUSABLE, f"iptables-{backend} refuses the documented example"
+        return
     info = info_of(ENTRIES[number])
     table, chain = place(ENTRIES[number])
     line = found[number]
