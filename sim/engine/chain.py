@@ -29,6 +29,7 @@ from ..model.rule import (
 )
 from .run import Ctx
 
+MOST_JUMPS = 10_000  # of one traversal: chains that call the next one twice, and so on, make two to the power of their number
 NEAR_MISSES_PER_CHAIN = 64  # of one traversal; a chain of thousands is not listed
 _WATCHED = (
     "src",
@@ -69,7 +70,7 @@ def _walk(table: Table, base: Chain, skb: Skb, ctx: Ctx) -> Verdict:
     stack: list[tuple[Chain, Iterator[Rule], int]] = []
     chain, rules = base, base.candidates(skb, 1)
     trail = [base.name]
-    misses = 0
+    misses = jumps = 0
     while True:
         rule = next(rules, None)
         if rule is None:
@@ -93,6 +94,9 @@ def _walk(table: Table, base: Chain, skb: Skb, ctx: Ctx) -> Verdict:
             continue
         if verdict.code in ("JUMP", "GOTO"):
             called = _called(table, rule, verdict.chain or "", trail)
+            jumps += 1
+            if jumps > MOST_JUMPS:
+                raise RuleError(f"the packet jumps from chain to chain more than {MOST_JUMPS} times", rule.where)
             if verdict.code == "JUMP":
                 stack.append((chain, rules, len(trail)))
             trail.append(called.name)

@@ -63,11 +63,14 @@ class Connlimit(Match):
         mask = mask_of(skb.family, self.plen)
         addr = (skb.dst if self.dest else skb.src) & mask
         zone = 0 if conn is None else conn.zones[0] or conn.zones[1]
-        counted = lists.get((addr, zone))
-        if counted is None:
-            counted = self._earlier(addr, mask, zone, ctx)
-        counted = self._count(counted, conn, skb, ctx, zone)
+        counted = lists.get((addr, zone)) or self._earlier(addr, mask, zone, ctx) or None
+        if (addr, zone) in lists or counted:
+            counted = self._count(counted or (), conn, skb, ctx, zone)
+        else:
+            counted = (self._own(conn, skb, ctx, zone),)
         ctx.hs.match_state[ctx.slot] = {**lists, (addr, zone): counted}
+        if not counted:
+            raise HotDrop  # connlimit_mt() takes a count of 0 for a failure
         return (len(counted) > self.limit) == self.above
 
     def _earlier(self, addr: int, mask: int, zone: int, ctx: Ctx) -> tuple[Counted, ...]:
@@ -86,7 +89,12 @@ class Connlimit(Match):
     def _count(self, counted: tuple[Counted, ...], conn: Conn | None, skb: Skb, ctx: Ctx,
                zone: int) -> tuple[Counted, ...]:  # fmt: skip
         """__nf_conncount_add(): forget what is gone, add this connection unless it is there."""
-        mine = (conn.zones[0], conn.tuples[0]) if conn is not None and conn.conn_id else (zone, _tuple(skb, ctx))
+        settled = IPS_CONFIRMED | IPS_ASSURED
+        if conn is not None and conn.status & settled == settled:
+            # -EEXIST, nf_conncount_gc_list(): an assured connection is never added late, and goes like others when closed
+            alive = ((one, _live(one, ctx)) for one in counted)
+            return tuple(one for one, other in alive if other is not None and not _closed(other))
+        mine = self._own(conn, skb, ctx, zone)
         kept = []
         here = False
         for one in counted:
@@ -98,10 +106,11 @@ class Connlimit(Match):
             elif _closed(other):
                 continue
             kept.append(one)
-        settled = IPS_CONFIRMED | IPS_ASSURED
-        if counted and conn is not None and conn.status & settled == settled:
-            here = True  # -EEXIST: an assured connection is never added late
         return tuple(kept) if here else (*kept, mine)
+
+    def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx, zone: int) -> Counted:
+        """get_ct_or_tuple_from_skb()"""
+        return (conn.zones[0], conn.tuples[0]) if conn is not None and conn.conn_id else (zone, _tuple(skb, ctx))
 
     def miss(self, skb: Skb, ctx: Ctx) -> Miss:
         lists = ctx.hs.match_state.get(ctx.slot) or {}

@@ -289,7 +289,6 @@ class HostReader:
 
             self.unmodelled += read_xdp(self.got["links"])
 
-
     def _missing(self) -> None:
         """Say what the kernel's default stands in for (sysctls, sockets and sets say it when they are asked for)."""
         for kinds, text in MISSING:

@@ -201,7 +201,9 @@ def _with_links(host: Host, facts: Facts, said: list[str]) -> Host:
     told = "named in the rules and the flow" if facts.devs else "assumed"
     names = list(facts.devs) or ["eth0"]
     if len(names) == 1 and (facts.inner or facts.received):
-        names.append("eth1" if names[0] != "eth1" else "eth2")  # what it sends on, or translates to, sits somewhere else
+        names.append(
+            "eth1" if names[0] != "eth1" else "eth2"
+        )  # what it sends on, or translates to, sits somewhere else
     facts.devs = dict.fromkeys(names)
     links = {"lo": Link("lo", 1, mtu=65536, mac=0, loopback=True)}
     for index, name in enumerate(names, 2):
@@ -250,7 +252,10 @@ def _with_routes(host: Host, facts: Facts, flow: FlowFacts, said: list[str]) -> 
         return (Nexthop(dev, None, family),)
 
     known = host.routes.get((family, RT_TABLE_MAIN), ())
-    main = [*known, Route(Prefix(family, 0, 0), nexthops=leg(outside), scope=RT_SCOPE_LINK, text=f"default dev {outside}")]
+    main = [
+        *known,
+        Route(Prefix(family, 0, 0), nexthops=leg(outside), scope=RT_SCOPE_LINK, text=f"default dev {outside}"),
+    ]
     said.append(f"{host.name}: no route.json: what nothing else says is reached through {outside}")
     for prefix, dev in _behind(facts, devs, outside, family).items():
         if dev != outside and not any(prefix.value in route.prefix for route in known):

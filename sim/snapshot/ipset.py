@@ -155,6 +155,8 @@ def _add(rest: str, sets: dict[str, IpSet]) -> None:
     if not words:
         raise ValueError("no element after the name of the set")
     element = words[0].strip('"')
+    if ipset.type == "list:set" and element in sets and sets[element].type == "list:set":
+        raise ValueError("a list:set cannot hold another")  # list_set_uadt(): -IPSET_ERR_LOOP
     timeout = ipset.options.get("timeout") or None
     fields: dict[str, Any] = {"timeout_at": float(timeout) if timeout else None}
     counters = [0, 0]

@@ -43,7 +43,9 @@ class Learner:
         flows = self._flows.setdefault(host.name, {})
         same = [f for f in flows if f.family == facts.family]
         if same:
-            facts = facts._replace(dst=None)  # where the first packet went decided what the host's own addresses are not
+            facts = facts._replace(
+                dst=None
+            )  # where the first packet went decided what the host's own addresses are not
         known = facts.indev is None or any(f.indev == facts.indev for f in same)
         if facts in flows or (known and (facts.indev is None or len(flows) >= MOST) and same):
             return

@@ -94,7 +94,9 @@ def _hint(name: str) -> str:
     from difflib import get_close_matches
 
     known = bundled_names()
-    near = get_close_matches(name, known, n=3, cutoff=0.55) or [k for k in known if name and k.startswith(name[:60])][:3]
+    near = (
+        get_close_matches(name, known, n=3, cutoff=0.55) or [k for k in known if name and k.startswith(name[:60])][:3]
+    )
     if near:
         return f"did you mean {' or '.join(near)}?"
     families = dict.fromkeys(k.partition(".")[0] for k in known)

@@ -70,7 +70,9 @@ class Source:
         except PermissionError as error:
             raise SnapshotError("may not be read", Where(name), "check its owner and mode") from error
         except Exception as error:  # zlib, lzma, zipfile, tarfile and the file system each have their own
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            why = (
+                error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
+            )
             raise SnapshotError(f"cannot be read: {why[:200]}", Where(name)) from error
 
     def _drain(self, stream: IO[bytes], name: str) -> bytes:

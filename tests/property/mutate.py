@@ -211,7 +211,14 @@ def ask(world: World, rng: Random, questions: int = 2) -> None:
         picks = ["8.8.8.8", "10.0.0.7", "10.9.1.1", "127.0.0.1", "255.255.255.255", "224.0.0.1"]
         ends = [dotted(rng.choice(own).local) if own and rng.random() < 0.6 else rng.choice(picks) for _ in range(2)]
         dev, proto = rng.choice(devs), rng.choice(("icmp", "tcp", "udp", "sctp", "esp"))
-        record: dict[str, Any] = {"host": host.name, "in": dev, "proto": proto, "src": ends[0], "dst": ends[1], "at": rng.choice((0, 1, 1e6))}
+        record: dict[str, Any] = {
+            "host": host.name,
+            "in": dev,
+            "proto": proto,
+            "src": ends[0],
+            "dst": ends[1],
+            "at": rng.choice((0, 1, 1e6)),
+        }
         if proto in ("tcp", "udp", "sctp"):
             record |= {"sport": 40000, "dport": rng.choice((22, 53, 80, 443))}
         if dev is None and rng.random() < 0.5:
@@ -298,9 +305,13 @@ def rules(rng: Random) -> str:
         text += b"".join(b":%s ACCEPT [0:0]\n" % c.encode() for c in base) + b":U - [0:0]\n:V - [0:0]\n"
         for chain, some in chains.items():
             if rng.random() < 0.3:
-                some.insert(0, b"-A %s -%s %s" % (chain.encode(), rng.choice((b"j", b"g")), rng.choice((b"U", b"V", b"W"))))
+                some.insert(
+                    0, b"-A %s -%s %s" % (chain.encode(), rng.choice((b"j", b"g")), rng.choice((b"U", b"V", b"W")))
+                )
             text += b"\n".join(some) + b"\n"
-        text += rng.choice((b"", b"-A U -j V\n", b"-A U -j V\n-A V -j U\n", b"-A U -j W\n", b"-A V -g V\n")) + b"COMMIT\n"
+        text += (
+            rng.choice((b"", b"-A U -j V\n", b"-A U -j V\n-A V -j U\n", b"-A U -j W\n", b"-A V -g V\n")) + b"COMMIT\n"
+        )
     if rng.random() < 0.8:
         text = rng.choice((mutate_bytes, mutate_words, mutate_words, mutate_lines))(text, rng)
     world = loaded(NETWORK | {"iptables-save.txt": text}, strict=rng.random() < 0.3)
@@ -391,7 +402,12 @@ def archives() -> dict[str, bytes]:
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
         packed[suffix] = out.getvalue()
-    methods = {"zip": zipfile.ZIP_DEFLATED, "stored.zip": zipfile.ZIP_STORED, "bz2.zip": zipfile.ZIP_BZIP2, "xz.zip": zipfile.ZIP_LZMA}
+    methods = {
+        "zip": zipfile.ZIP_DEFLATED,
+        "stored.zip": zipfile.ZIP_STORED,
+        "bz2.zip": zipfile.ZIP_BZIP2,
+        "xz.zip": zipfile.ZIP_LZMA,
+    }
     for suffix, method in methods.items():
         out = io.BytesIO()
         with zipfile.ZipFile(out, "w", method) as archive:

@@ -128,7 +128,11 @@ def _nodes(root: Any) -> list[tuple[Any, Any]]:
 
 def _edit(parent: Any, key: Any, nodes: list[tuple[Any, Any]], rng: Random) -> None:
     kind, scalar = rng.randrange(6), deepcopy(rng.choice(SCALARS))
-    if key is None or (isinstance(parent, list) and key >= len(parent)) or (isinstance(parent, dict) and key not in parent):
+    if (
+        key is None
+        or (isinstance(parent, list) and key >= len(parent))
+        or (isinstance(parent, dict) and key not in parent)
+    ):
         return
     other_parent, other = rng.choice(nodes)
     if kind == 0:

@@ -40,7 +40,9 @@ def process(*arguments: str | bytes, **options: object) -> subprocess.CompletedP
 # ── --expect ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(("expectation", "status"), [("out eth1", 0), ("dropped", 1), ("snat 192.0.2.1", 0), ("reply", 0)])
+@pytest.mark.parametrize(
+    ("expectation", "status"), [("out eth1", 0), ("dropped", 1), ("snat 192.0.2.1", 0), ("reply", 0)]
+)
 def test_expect(snap: str, capsys: pytest.CaptureFixture[str], expectation: str, status: int) -> None:
     assert run(capsys, "why", FLOW, "-S", snap, "--expect", expectation)[0] == status
 
@@ -106,7 +108,13 @@ def test_arguments_that_are_not_utf8(snap: str, argument: bytes) -> None:
 
 @pytest.mark.parametrize("arguments", [["why", FLOW, "-v"], ["why", FLOW, "--json"], ["simulate"]])
 def test_a_reader_that_goes_away(snap: str, arguments: list[str]) -> None:
-    run = subprocess.Popen([*PROGRAM, *arguments, "-S", snap], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV)
+    run = subprocess.Popen(
+        [*PROGRAM, *arguments, "-S", snap],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENV,
+    )
     assert run.stdin and run.stdout and run.stderr
     run.stdout.close()
     try:
@@ -121,7 +129,9 @@ def test_a_reader_that_goes_away(snap: str, arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", [["why", FLOW], ["why", FLOW, "--json"], ["--help"], ["explain"], ["schema"]])
 def test_no_standard_output_at_all(snap: str, arguments: list[str]) -> None:
     more = ["-S", snap] if arguments[0] == "why" else []
-    done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, *arguments, *more], stderr=subprocess.PIPE, env=ENV, check=False)
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, *arguments, *more], stderr=subprocess.PIPE, env=ENV, check=False
+    )
     assert b"Traceback" not in done.stderr and b"fault of nattrace" not in done.stderr
     assert done.returncode in (0, 2)
 
@@ -134,7 +144,13 @@ def test_a_full_disk_is_said() -> None:
 
 
 def test_interrupted_is_130(snap: str) -> None:
-    run = subprocess.Popen([*PROGRAM, "simulate", "-S", snap, "-o", "/dev/stdout"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENV)
+    run = subprocess.Popen(
+        [*PROGRAM, "simulate", "-S", snap, "-o", "/dev/stdout"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENV,
+    )
     assert run.stdin and run.stdout and run.stderr
     run.stdin.write(f"{PACKET}\n".encode() * 200)
     run.stdin.flush()
@@ -147,13 +163,17 @@ def test_interrupted_is_130(snap: str) -> None:
 # ── simulate ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_bad_lines_are_numbered_and_the_run_goes_on(snap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_lines_are_numbered_and_the_run_goes_on(
+    snap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = [PACKET, "{", "", "[1]", '{"dst": 5}', "\x00", '{"id": NaN, "dst": "8.8.8.8"}', "1" * 5000, "[" * 100_000, PACKET,
              '{"observed": [], "dst": "8.8.8.8"}', PACKET]  # fmt: skip
     (tmp_path / "p").write_text("\n".join(lines))
     status, out, err = run(capsys, "simulate", str(tmp_path / "p"), "-S", snap)
     assert status == 2 and len(out.splitlines()) == 3
-    numbers = [int(line.split("line ")[1].split(":")[0]) for line in err.splitlines() if line.startswith("nattrace: line ")]
+    numbers = [
+        int(line.split("line ")[1].split(":")[0]) for line in err.splitlines() if line.startswith("nattrace: line ")
+    ]
     assert numbers == [2, 4, 5, 6, 7, 8, 9, 11]
 
 
@@ -164,7 +184,9 @@ def test_a_line_without_end_is_one_error(snap: str, tmp_path: Path, capsys: pyte
     assert err.startswith("nattrace: line 2: longer than")
 
 
-def test_all_lines_good_is_0_and_the_tables_are_written(snap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_lines_good_is_0_and_the_tables_are_written(
+    snap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "p").write_text(PACKET + "\n")
     table = tmp_path / "table"
     assert run(capsys, "simulate", str(tmp_path / "p"), "-S", snap, "--conntrack-out", str(table))[0] == 0
@@ -174,7 +196,9 @@ def test_all_lines_good_is_0_and_the_tables_are_written(snap: str, tmp_path: Pat
 
 def test_a_table_that_cannot_be_written_is_2(snap: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "p").write_text(PACKET + "\n")
-    status, _, err = run(capsys, "simulate", str(tmp_path / "p"), "-S", snap, "--conntrack-out", str(tmp_path / "no" / "x"))
+    status, _, err = run(
+        capsys, "simulate", str(tmp_path / "p"), "-S", snap, "--conntrack-out", str(tmp_path / "no" / "x")
+    )
     assert status == 2 and "No such file" in err
 
 

@@ -40,7 +40,9 @@ def safe(text: str) -> bool:
 
 @pytest.mark.parametrize("evil", EVIL.values(), ids=EVIL)
 @pytest.mark.parametrize("options", [[], ["-v"], ["-q"]])
-def test_comments_and_log_prefixes(tmp_path: Path, capsys: pytest.CaptureFixture[str], evil: str, options: list[str]) -> None:
+def test_comments_and_log_prefixes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], evil: str, options: list[str]
+) -> None:
     top = snapshot(tmp_path, iptables_save__txt=rules(evil, evil[:20]))
     status = cli.run(["why", FLOW, "-S", top, *options])
     out, err = capsys.readouterr()
@@ -72,7 +74,9 @@ def test_errors_repeat_nothing_raw(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("evil", EVIL.values(), ids=EVIL)
-def test_a_bad_line_of_simulate_is_not_repeated_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str], evil: str) -> None:
+def test_a_bad_line_of_simulate_is_not_repeated_raw(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], evil: str
+) -> None:
     top = snapshot(tmp_path / "s")
     lines = [json.dumps({"in": "eth0", "src": "10.0.0.7", "dst": evil}), json.dumps({"host": evil}), json.dumps({evil: 1}),
              json.dumps({"in": evil, "src": "10.0.0.7", "dst": "8.8.8.8"}), json.dumps({"proto": evil, "dst": "8.8.8.8"}), evil]  # fmt: skip
@@ -97,5 +101,9 @@ def test_very_long_names_do_not_break_the_layout(
     top = snapshot(tmp_path, host, iptables_save__txt=text.encode())
     assert cli.run(["why", FLOW, "-S", top, *options]) == 0
     commands = ("iptables", "FIX", "OR ", "NOT")  # commands are there to be pasted: they are never cut
-    wide = [line for line in capsys.readouterr().out.splitlines() if len(line) > width and not line.strip().startswith(commands)]
+    wide = [
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if len(line) > width and not line.strip().startswith(commands)
+    ]
     assert wide == []

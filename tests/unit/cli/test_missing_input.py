@@ -105,7 +105,9 @@ def nft(policy: str) -> bytes:
              "policy": policy}  # fmt: skip
     rule = {"family": "ip", "table": "filter", "chain": "FORWARD", "handle": 3,
             "expr": [{"xt": {"type": "match", "name": "conntrack"}}, {"accept": None}]}  # fmt: skip
-    return json.dumps({"nftables": [{"table": {"family": "ip", "name": "filter", "handle": 1}}, {"chain": chain}, {"rule": rule}]}).encode()
+    return json.dumps(
+        {"nftables": [{"table": {"family": "ip", "name": "filter", "handle": 1}}, {"chain": chain}, {"rule": rule}]}
+    ).encode()
 
 
 def test_rules_that_only_nft_shows_are_unknown_and_the_missing_file_is_named(why: Why) -> None:
@@ -150,7 +152,15 @@ def test_rules_and_addresses_are_enough(save: str, tmp_path: Path, capsys: pytes
 def test_rules_alone_are_enough_for_simulate(save: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packets = [
         {"in": "eth0", "proto": "tcp", "src": "10.0.0.7", "dst": "8.8.8.8", "sport": 40001, "dport": 443},
-        {"in": "eth1", "proto": "tcp", "src": "8.8.8.8", "dst": "192.0.2.1", "sport": 443, "dport": 40001, "flags": "SA"},
+        {
+            "in": "eth1",
+            "proto": "tcp",
+            "src": "8.8.8.8",
+            "dst": "192.0.2.1",
+            "sport": 443,
+            "dport": 40001,
+            "flags": "SA",
+        },
         {"in": "eth9", "src": "1.2.3.4", "dst": "8.8.8.8"},
     ]
     (tmp_path / "p").write_text("\n".join(map(json.dumps, packets)))
