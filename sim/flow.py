@@ -9,7 +9,6 @@ a caret and an example. Pasted lines of other tools are rewritten by :mod:`.flow
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -42,6 +41,7 @@ from .model.packet import IPPROTO_ICMP, IPPROTO_ICMPV6, PROTO_NAME, WITH_PORTS
 from .model.route import RT_TABLE_MAIN
 from .model.state import WorldState
 from .model.world import Host, World
+from .record import dataclass, field, replace
 
 DEFAULT_PORT_RANGE = (32768, 60999)  # net/ipv4/af_inet.c inet_init_net()
 PING_ID = 4711  # what an echo request has when nobody says
@@ -541,7 +541,8 @@ def _port_range(host: Host, draft: Draft) -> tuple[int, int]:
     low, high = DEFAULT_PORT_RANGE
     if setting is not None:
         parts = setting.value.split()
-        if len(parts) == 2 and all(p.isascii() and p.isdigit() and len(p) < 6 for p in parts) and 0 < int(parts[0]) <= int(parts[1]) <= 65535:
+        plain = len(parts) == 2 and all(p.isascii() and p.isdigit() and len(p) < 6 for p in parts)
+        if plain and 0 < int(parts[0]) <= int(parts[1]) <= 65535:
             low, high = int(parts[0]), int(parts[1])
     draft.notes.append(f"source port: any of {low}-{high} (ip_local_port_range)")
     return low, high

@@ -7,7 +7,6 @@ Entries are immutable: whoever holds a ``Conn`` after something else ran looks i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,6 +47,7 @@ from ..model.packet import (
 from ..model.rule import DROP, NF_INET_LOCAL_OUT, V_ACCEPT, Verdict
 from ..model.state import WorldState
 from ..model.world import Host
+from ..record import dataclass, replace
 from .run import Ctx, Option
 from .trackers import common, icmp, keyed_by_ports, tracker
 
@@ -347,7 +347,7 @@ def init_conntrack(ctx: Ctx, skb: Skb, template: Template) -> Conn | Verdict | N
 
 
 def _has_connbytes(table: Any) -> bool:
-    if hasattr(table, "texts") and not any("connbytes" in text for _, text in table.texts()):
+    if hasattr(table, "mentions") and not table.mentions("connbytes"):
         return False  # nothing was parsed for this
     return any(m.name == "connbytes" for rule in table.all_rules() for m in rule.matches)
 

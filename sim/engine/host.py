@@ -10,7 +10,6 @@ Sources: net/ipv4/ip_input.c, ip_forward.c, ip_output.c, route.c, net/netfilter/
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..model.addr import AF_INET, format_addr, is_multicast
@@ -24,6 +23,7 @@ from ..model.packet import (
 from ..model.result import Hop, Reason
 from ..model.rule import ACCEPT, DROP, HOOK_NAME, QUEUE, STOLEN, V_ACCEPT, BaseHook, ForeignChain, Verdict
 from ..model.world import Port
+from ..record import replace
 from . import conntrack, icmp, nat, neigh, routing, sockets
 from .chain import diff as diff_fields
 from .chain import run_base_chain, snapshot_fields

@@ -297,7 +297,7 @@ def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
     if rt.errno:
         return
     # The copy keeps its own destination but goes to the gateway's neighbour.
-    from dataclasses import replace
+    from ..record import replace
 
     copy.rt = replace(rt, gateway=gateway if rt.kind == "unicast" else rt.gateway, gateway_family=skb.family)
     emit_copy(ctx, copy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..model.addr import format_addr, is_limited_broadcast, is_multicast
@@ -31,6 +30,7 @@ from ..model.result import Hop, Leaf, Reason
 from ..model.rule import NF_INET_LOCAL_OUT
 from ..model.state import WorldState
 from ..model.world import World
+from ..record import dataclass, field
 from . import routing, sockets
 from .host import EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
@@ -136,14 +136,15 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     )
     if rt.errno:
         return _never_sent(run, question, skb, rt.reason or Reason("no_route", rt.text, rt.where), rt.errno)
-    if not skb.src:
+    bound = bool(skb.src)
+    if not bound:
         skb.src = rt.src
     skb.rt = rt
     if rt.mtu and skb.length > rt.mtu and skb.df and skb.proto != IPPROTO_TCP:
         text = f"{skb.length} bytes with DF are more than the mtu {rt.mtu} of {rt.dev}"
         return _never_sent(run, question, skb, Reason("send_failed", text, rt.where), EMSGSIZE)
     if skb.sk.has_file:
-        sockets.remember(ctx, skb)
+        sockets.remember(ctx, skb, bound)
     return Local(question.host, skb)
 
 

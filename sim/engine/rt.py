@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ..model.addr import AF_INET
 from ..model.result import Reason
 from ..model.route import FibRule, Nexthop, Route
 from ..model.where import Where
+from ..record import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..model.addr import AF_INET, is_multicast
@@ -29,6 +28,7 @@ from ..model.packet import (
     Skb,
 )  # fmt: skip
 from ..model.route import Socket
+from ..record import dataclass
 from .run import Ctx
 
 # Protocols with a handler in every kernel, and those whose handler is a module nobody can see in a snapshot.
@@ -61,10 +61,15 @@ def lookup(ctx: Ctx, skb: Skb) -> Delivery:
     return _other(ctx, skb)
 
 
-def remember(ctx: Ctx, skb: Skb) -> None:
-    """A local process sent this: its socket exists and takes the answers. Call before OUTPUT changes anything."""
-    ctx.hs.match_state[_flow_key(skb.proto, skb.src, _near(skb), skb.dst, skb.dport)] = True
-    ctx.hs.match_state["sender", skb.proto, skb.src, _near(skb) if skb.has_ports else 0] = True
+def remember(ctx: Ctx, skb: Skb, bound: bool = True) -> None:
+    """A local process sent this: its socket exists and takes the answers. Call before OUTPUT changes anything.
+
+    ``bound`` False: routing chose the source, so that a datagram socket is still bound to no address.
+    """
+    wildcard = not bound and skb.proto in (IPPROTO_UDP, IPPROTO_UDPLITE)
+    key = _flow_key(skb.proto, skb.src, _near(skb), skb.dst, skb.dport)
+    ctx.hs.match_state[key] = "wildcard" if wildcard else "bound"
+    ctx.hs.match_state["sender"] = (skb.proto, skb.src, _near(skb) if skb.has_ports else 0)
 
 
 def _near(skb: Skb) -> Number:
@@ -81,10 +86,10 @@ def _remembered(ctx: Ctx, skb: Skb) -> bool:
 
 
 def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:
-    """Over lo a packet can come back to the very socket that is sending it, which is open in any case."""
+    """Over lo a packet can come back to the very socket that is sending it (the last one that sent)."""
     link = ctx.host.links.get(ctx.indev or "")
     looped = link is not None and link.loopback
-    return looped and ("sender", skb.proto, skb.dst, port) in ctx.hs.match_state
+    return looped and ctx.hs.match_state.get("sender") == (skb.proto, skb.dst, port)
 
 
 def _no_dump(ctx: Ctx, skb: Skb) -> Delivery:
@@ -161,7 +166,7 @@ def _tcp(ctx: Ctx, skb: Skb) -> Delivery:
     if best is None:
         return _nobody(ctx, skb)
     if skb.tcp_flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN:
-        ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = True
+        ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = "bound"
         return _to(ctx, best[1])
     if skb.tcp_flags & TH_RST or not skb.tcp_flags & TH_ACK:  # tcp_rcv_state_process(), TCP_LISTEN
         return Delivery("kernel", None, f"{ctx.host.name} listens on the port and ignores a segment that opens nothing")
@@ -214,7 +219,7 @@ def _other(ctx: Ctx, skb: Skb) -> Delivery:
             return _to(ctx, socket)
     name = PROTO_NAME.get(skb.proto, str(skb.proto))
     link = ctx.host.links.get(ctx.indev or "")
-    if link is not None and link.loopback and ("sender", skb.proto, skb.src, 0) in ctx.hs.match_state:
+    if link is not None and link.loopback and ctx.hs.match_state.get("sender") == (skb.proto, skb.src, 0):
         return Delivery("socket", None, f"delivered to the raw socket on {ctx.host.name} that sent it")
     if any(TUNNELS.get(link.kind) == skb.proto for link in ctx.host.links.values()):
         return Delivery("kernel", None, f"delivered to the {name} tunnel of {ctx.host.name}")

@@ -7,7 +7,6 @@ explanation.to_json()        # the contract's document
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..engine.simulate import immaterial, plain, reason_json, result_json
@@ -15,6 +14,7 @@ from ..flow import Question
 from ..model.drawn import Drawn
 from ..model.result import Hop, Leaf, Reason
 from ..model.world import World
+from ..record import dataclass, field
 from .parts import DECIDED_HERE, SAMPLE, Diagnosis, Mark, Place
 from .trial import FORWARD, REPLY, Trial, attempt
 

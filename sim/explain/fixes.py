@@ -7,11 +7,11 @@ obstacle's candidates are added to it. Known remedies that fail are kept too, as
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import NattraceError
 from ..model.drawn import Drawn
+from ..record import dataclass, field
 from .candidates import Candidate, candidates
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .sample import flows, outcome, side_effects

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from ..model.result import Hop, Leaf, Step
 from ..model.rule import HOOK_NUMBER, Miss, Rule
 from ..model.where import Where
 from ..model.world import World
+from ..record import dataclass
 
 NAT_TARGETS = {
     "POSTROUTING": {"SNAT", "MASQUERADE", "NETMAP"}, "INPUT": {"SNAT", "NETMAP"},

@@ -6,7 +6,6 @@ arrives (or leaves with a source that can be answered) and that the natural answ
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..engine.play import Answer, Injection, natural_reply, play
@@ -16,6 +15,7 @@ from ..model.drawn import Drawn
 from ..model.result import Hop, Leaf, Step
 from ..model.where import Where
 from ..model.world import World
+from ..record import dataclass
 
 FORWARD, REPLY = "forward", "reply"
 

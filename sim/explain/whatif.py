@@ -7,13 +7,13 @@ edit.commands()        # ["sysctl -w net.ipv4.ip_forward=1"]
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import InputError
 from ..model.addr import AF_INET, AF_INET6, format_addr
 from ..model.where import Where
 from ..model.world import Host, Setting, World
+from ..record import dataclass
 from ..snapshot.sysctl import is_wrong
 from .whatif_ip import add_fib_rule, add_route, delete_fib_rule, delete_route, parse_fib_rule, parse_route
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..model.addr import BITS, Prefix, parse_addr
 from ..model.route import RT_SCOPE_HOST, RT_TABLE_LOCAL, Address, Nexthop, Route
 from ..model.where import Where
 from ..model.world import World
+from ..record import dataclass
 from .whatif_ip import add_route
 
 WHERE = Where("what-if")

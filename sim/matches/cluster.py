@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine.jhash import jhash2, reciprocal_scale
 from ..model.addr import AF_INET, format_addr, is_multicast
 from ..model.packet import PACKET_HOST, PACKET_MULTICAST
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U32, by_name, entry, number, opt, said
 

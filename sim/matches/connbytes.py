@@ -6,10 +6,10 @@ the sysctl on in its namespace (connbytes_mt_check()).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U64, by_name, entry, opt, said, span
 

@@ -6,7 +6,6 @@ no longer count. What it had counted before is in no dump: every entry of conntr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import conntrack
@@ -14,6 +13,7 @@ from ..model.addr import BITS, format_addr, mask_of
 from ..model.conntrack import IPS_ASSURED, IPS_CONFIRMED, Conn, Tuple
 from ..model.packet import IPPROTO_TCP
 from ..model.rule import HotDrop, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U32, assume_fresh, by_name, entry, is_fresh, number, opt, prefix_length, said, transport_ports
 

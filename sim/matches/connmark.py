@@ -5,10 +5,10 @@ A packet without entry never matches, negated or not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import entry, masked, opt, said, show_masked
 

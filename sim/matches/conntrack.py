@@ -5,7 +5,6 @@ Without an entry only --ctstate can hold; the other criteria fail then, negated 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..model.addr import AF_INET, format_addr
@@ -25,6 +24,7 @@ from ..model.conntrack import (
 )
 from ..model.packet import PROTO_NUMBER
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U8, entry, network, number, opt, ports, show_network, show_number, show_span, span
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.packet import IPPROTO_DCCP
 from ..model.rule import HotDrop, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U8, by_name, need_header, no_ports, number, opt, ports, said, show_span
 from .tcp import find_option, port_miss

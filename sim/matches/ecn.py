@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.packet import IPPROTO_TCP, TH_CWR, TH_ECE
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import by_name, number, opt, said
 

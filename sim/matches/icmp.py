@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from ..model.addr import AF_INET, AF_INET6
 from ..model.packet import IPPROTO_ICMP, IPPROTO_ICMPV6
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U8, need_header, number, opt, said, span
 

@@ -5,11 +5,11 @@ The engine keeps no extension headers, so a rule with one of these is undecided.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ..model.addr import AF_INET6
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import opt
 

@@ -5,12 +5,12 @@ IPVS itself is not modelled and in no dump; a packet is taken not to belong to i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.packet import PROTO_NUMBER
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Got, Opt, match
 from .common import U8, by_name, network, number, opt, port, show_network
 

@@ -5,10 +5,10 @@ iptables-nft writes it as an nft limit expression, which counts nanoseconds wher
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import HZ, U32, assume_fresh, by_name, jiffies, native, number, opt
 

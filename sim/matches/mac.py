@@ -5,10 +5,10 @@ Not on a device without Ethernet header (lo, tun): there it fails, negated or no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import opt, said
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.packet import WITH_PORTS
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import need_header, no_ports, opt, port, said, show_number, show_span
 

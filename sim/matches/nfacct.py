@@ -5,10 +5,10 @@ An object with a quota (``nfacct add … packet N``) would match only beyond it;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import opt
 

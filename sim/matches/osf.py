@@ -5,11 +5,11 @@ The fingerprints live in the kernel and are in no dump, so a SYN is undecided; a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.packet import IPPROTO_TCP, TH_SYN
 from ..model.rule import NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import by_name, number, opt, said
 

@@ -6,10 +6,10 @@ Packets of the kernel's own sockets (echo replies, ICMP errors, resets) have a s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U32, by_name, number, opt, said, show_span
 

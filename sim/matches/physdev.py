@@ -6,11 +6,11 @@ negated one holds. Which of several ports it is, nobody says: undecided where it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.rule import NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import by_name, opt
 

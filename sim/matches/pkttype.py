@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, is_multicast
 from ..model.packet import PACKET_BROADCAST, PACKET_HOST, PACKET_LOOPBACK, PACKET_MULTICAST, PACKET_OTHERHOST
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import opt, said
 

@@ -5,12 +5,12 @@ Without IPsec on the host only ``--pol none`` holds. IPsec itself is not modelle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.packet import PROTO_NUMBER
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Got, Opt, match
 from .common import U8, network, number, opt, show_network
 

@@ -5,10 +5,10 @@ What is left is in no dump; where quota is the last match of a rule with counter
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U64, assume_fresh, is_fresh, number, opt, said
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, format_addr, is_limited_broadcast
 from ..model.packet import PACKET_LOOPBACK
 from ..model.rule import NF_INET_PRE_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 
 if TYPE_CHECKING:

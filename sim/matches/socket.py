@@ -6,7 +6,6 @@ A connected socket is looked for first, then a listening or unconnected one; one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine.sockets import is_raw
@@ -14,6 +13,7 @@ from ..model.conntrack import IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY, IPS_
 from ..model.packet import IPPROTO_TCP, IPPROTO_UDP
 from ..model.route import Socket
 from ..model.rule import NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import need_header
 
@@ -99,8 +99,10 @@ def lookup(skb: Skb, ctx: Ctx) -> Socket | None:
 def find_socket(ctx: Ctx, family: int, proto: int, near: tuple[int, Number],
                 far: tuple[int, Number]) -> Socket | None:  # fmt: skip
     """The best socket: inet_lookup(), udp4_lib_lookup(). ``near``/``far``: local and remote address and port."""
-    if ("socket", proto, *near, *far) in ctx.hs.match_state:  # sockets.remember(): it sent a packet of this flow
-        return Socket(family, proto, near[0], near[1], far[0], far[1], "ESTAB")  # type: ignore[arg-type]
+    sender = ctx.hs.match_state.get(("socket", proto, *near, *far))  # sockets.remember(): it sent a packet of this flow
+    if sender is not None:
+        local = None if sender == "wildcard" else near[0]
+        return Socket(family, proto, local, near[1], far[0], far[1], "ESTAB")  # type: ignore[arg-type]
     best: Socket | None = None
     best_score = -1
     for sk in ctx.host.sockets or ():

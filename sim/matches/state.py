@@ -5,10 +5,10 @@ iptables 1.8.9 hands it to xt_conntrack under an alias; the states SNAT and DNAT
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import entry, opt, said
 from .conntrack import parse_states, state_names

@@ -6,11 +6,11 @@ the state then holds how many packets may still pass before the next hit, and ea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine.run import Option
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U32, by_name, is_fresh, number, opt, said
 

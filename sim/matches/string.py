@@ -5,11 +5,11 @@ Offsets count from the network header; the pattern must lie wholly in [from, to)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U16, by_name, number, opt, quoted, said
 

@@ -6,12 +6,12 @@ read whatever bytes stand at its place in a later fragment (nft_payload_fast_eva
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.packet import IPPROTO_TCP, flags_to_text
 from ..model.rule import HotDrop, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U8, U16, native, need_header, no_ports, number, opt, ports, said, show_number, show_span
 

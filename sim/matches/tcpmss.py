@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.packet import IPPROTO_TCP
 from ..model.rule import HotDrop, Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U16, opt, said, show_span, span
 

@@ -6,12 +6,12 @@ Also the ports of UDP-Lite, which has a match of the same shape in the kernel bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.packet import IPPROTO_UDP
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import native, need_header, no_ports, opt, ports, show_span
 from .tcp import ALL_PORTS, failed_word, port_miss

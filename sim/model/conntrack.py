@@ -6,9 +6,9 @@ Everything here is immutable or replaced as a whole, so that a table is forked b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from ..record import dataclass, replace
 from .drawn import Drawn, Number
 
 # enum ip_conntrack_info, include/uapi/linux/netfilter/nf_conntrack_common.h
@@ -211,7 +211,8 @@ class ConntrackTable:
         self.leftover = ()
 
     def confirmed(self) -> Iterator[Conn]:
-        return (c for c in self.entries.values() if c.status & IPS_CONFIRMED and not c.status & IPS_DYING)
+        """Entries in the table now; whoever looks at one may find it expired and take it out."""
+        return (c for c in list(self.entries.values()) if c.status & IPS_CONFIRMED and not c.status & IPS_DYING)
 
 
 @dataclass(frozen=True, slots=True)

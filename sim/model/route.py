@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from ..record import dataclass, field
 from .addr import AF_INET, Prefix
 from .where import Where
 

@@ -8,9 +8,9 @@ each in ``sim/matches`` and ``sim/targets``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
+from ..record import dataclass
 from .where import Where
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from ..record import dataclass, field, replace
 from .addr import AF_INET
 from .ipset import IpSet
 from .route import Address, FibRule, Link, Neighbour, Nexthop, Route, Socket

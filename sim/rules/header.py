@@ -6,11 +6,11 @@ order in which iptables-save prints them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..model.addr import BITS, format_addr
 from ..model.rule import Match, Miss
+from ..record import dataclass
 from .names import protocol_name
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ _HEAD = re.compile(
 )
 _SHORTEST = {6: 20, 17: 8}  # bytes of a whole transport header
 
-_LOOKUPS = 4  # by search, after which a real index pays
+_LOOKUPS = 8  # destinations searched for, after which a real index pays
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # The lines of a chain that are not plainly for one destination
 _OTHERS = rf"\n(?:\[[0-9]+:[0-9]+\] )?-A (?![^ \n]+ -d {_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}/32 )"
@@ -111,15 +111,15 @@ class ChainIndex:
 class TextIndex:
     """For one look into a chain of many ``-d A/32``: the lines for A are searched in the text, nothing is filed.
 
-    Made of contiguous plain lines only; :meth:`worn` after a few look-ups.
+    Made of contiguous plain lines only; :meth:`worn` after a few destinations.
     """
 
-    __slots__ = ("_end", "_left", "_others", "_start", "_starts", "_text")
+    __slots__ = ("_end", "_found", "_others", "_start", "_starts", "_text")
 
     def __init__(self, text: str, starts: list[int], end: int, others: list[int]) -> None:
         self._text, self._starts, self._others = text, starts, others
         self._start, self._end = starts[0], end
-        self._left = _LOOKUPS
+        self._found: dict[int, list[int]] = {}  # destination → numbers of the candidates
 
     @classmethod
     def of(cls, text: str, items: Sequence[Any], family: int) -> TextIndex | None:
@@ -137,16 +137,25 @@ class TextIndex:
                 return None
         return cls(text, starts, end, others)
 
+    def names_interfaces(self) -> bool:
+        """Whether a line of the chain may name an interface."""
+        return any(self._text.find(word, self._start, self._end) >= 0 for word in (" -i ", " -o ", "-interface"))
+
     def worn(self) -> bool:
-        self._left -= 1
-        return self._left < 0
+        return len(self._found) >= _LOOKUPS
 
     def key(self, skb: Skb) -> int:
         return skb.dst
 
     def lookup(self, key: int, start: int) -> Iterator[int]:
         """Numbers of the candidates from ``start`` on, ascending."""
-        text, needle = self._text, f" -d {format_addr(AF_INET, key)}/32 "
+        rows = self._found.get(key)
+        if rows is None:
+            rows = self._found[key] = self._search(key)
+        return iter(rows[bisect_left(rows, start) :])
+
+    def _search(self, address: int) -> list[int]:
+        text, needle = self._text, f" -d {format_addr(AF_INET, address)}/32 "
         mine: list[int] = []
         place = text.find(needle, self._start, self._end)
         while place >= 0:
@@ -154,5 +163,4 @@ class TextIndex:
             if not mine or mine[-1] != number:
                 mine.append(number)
             place = text.find(needle, place + 1, self._end)
-        rows = sorted({*mine, *self._others})  # a line that only mentions the address is a candidate too many
-        return iter(rows[bisect_left(rows, start) :])
+        return sorted({*mine, *self._others})  # a line that only mentions the address is a candidate too many

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ..model.rule import Target, Verdict
+from ..record import dataclass
 
 if TYPE_CHECKING:
     from ..engine.run import Ctx

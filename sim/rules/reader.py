@@ -27,6 +27,11 @@ class Found:
     def __init__(self, name: str, layout: Layout, start: int, end: int, again: bool) -> None:
         self.name, self.layout, self.start, self.end, self.again = name, layout, start, end, again
 
+    @property
+    def rules(self) -> int:
+        """Where its rules begin, at the earliest."""
+        return self.layout.head_end if isinstance(self.layout, Searched) else self.start
+
 
 class _Block:
     """One ``*table`` … ``COMMIT`` while it is read line by line."""

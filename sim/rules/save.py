@@ -15,6 +15,7 @@ from .lexer import MAX_LINE, LexError, save_words
 from .reader import MAX_ERRORS, Reader
 from .savetext import SaveText, read_counters, split_rule
 
+_FEW = 16  # destinations: searching a chain for more of them costs more than reading it
 INDEX_FROM = 16  # rules of a chain below which looking at each is cheaper than an index
 
 Item = Row | Rule  # a place in the text, or a rule that an edit made
@@ -120,6 +121,18 @@ class LazyChain:
         """The text of each rule as written, for those who only look for words; nothing is parsed."""
         return (self.source.text(item).strip() for item in self.items)
 
+    def texts_for(self, destinations: set[int]) -> Iterator[str]:
+        """Like :meth:`texts`; a long chain leaves out rules that name another destination and no interface."""
+        from .index import TextIndex
+
+        if self._index is None and len(destinations) <= _FEW:
+            self._index = TextIndex.of(self.source.save.text, self.items, self.source.scope.family)
+        index = self._index
+        if len(destinations) > _FEW or not isinstance(index, TextIndex) or index.names_interfaces():
+            return self.texts()
+        numbers = sorted({number for address in destinations for number in index.lookup(address, 1)})
+        return (self.source.text(self.items[number - 1]).strip() for number in numbers)
+
     def unread(self) -> int:
         """How many rules have not been parsed."""
         return sum(not isinstance(item, Rule) and i not in self._rules for i, item in enumerate(self.items, 1))
@@ -192,6 +205,12 @@ class LazyTable:
         for chain in self.chains.values():
             for index in range(1, len(chain) + 1):
                 yield chain.rule(index)
+
+    def mentions(self, word: str) -> bool:
+        """Whether the text of its rules holds ``word`` anywhere; nothing is parsed."""
+        if self.region is not None:
+            return self.source.save.text.find(word, *self.region) >= 0
+        return any(word in text for _, text in self.texts())
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """(chain, text) of every rule without parsing any."""
@@ -329,7 +348,7 @@ def parse_save(text: str, *, file: str, family: int = 2, backend: str = "iptable
         notes: tuple[str, ...] = ()
         if found.again:
             notes = (f"{save.where(found.start)}: a second *{found.name} replaces the first, as iptables-restore does",)
-        tables.append(LazyTable(source, LazyChains(source, found.layout), (found.start, found.end), notes))
+        tables.append(LazyTable(source, LazyChains(source, found.layout), (found.rules, found.end), notes))
     errors = reader.errors
     if strict:
         for table in tables:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import V_ACCEPT, V_CONTINUE, V_DROP, Match, Miss, Target, Verdict
+from ..record import dataclass
 
 if TYPE_CHECKING:
     from ..engine.run import Ctx

@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..model.addr import parse_addr
 from ..model.conntrack import IPS_NAT_MASK, ORIGINAL, Conn, Expectation
 from ..model.where import Where
+from ..record import replace
 from .problems import Problems, excerpt
 from .words import unsigned
 

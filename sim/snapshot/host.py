@@ -229,7 +229,7 @@ class HostReader:
             from ..rules.iptables import parse_save
 
             text, file = found
-            for name in _INCOMPATIBLE.findall(text):
+            for name in _INCOMPATIBLE.findall(text) if "# Table " in text else ():
                 self.problems.note(f"{file}: table {name} holds native nftables rules, which iptables-save can't print")
             try:
                 tables += parse_save(

@@ -6,12 +6,11 @@ What a dump does tell is never overruled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, format_addr, parse_addr, parse_prefix
+from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, format_addr, parse_prefix
 from ..model.route import (
     RT_SCOPE_HOST,
     RT_SCOPE_LINK,
@@ -23,12 +22,15 @@ from ..model.route import (
     Route,
 )  # fmt: skip
 from ..model.world import Host, Setting
+from ..record import dataclass, field
+from .reach import address_of, reached
 
 PLACEHOLDER = {
     AF_INET: 0xC0000200,
     AF_INET6: 0x20010DB8 << 96,
 }  # 192.0.2.0/24 and 2001:db8::/32, RFC 5737 and 3849
 MOST_RULES = 20_000  # that many are looked at
+FEW = 4  # names that are told one by one
 
 
 class FlowFacts(NamedTuple):
@@ -106,7 +108,8 @@ def _facts(host: Host, flows: tuple[FlowFacts, ...]) -> Facts:
     for routes in host.routes.values():
         for route in routes:
             facts.devs.update((leg.dev, None) for leg in route.nexthops if leg.dev)
-    for chain, words in _rules(host, family):
+    told = reached((table for table in host.tables if table.family == family), flows[0].dst)
+    for chain, words in islice(told, MOST_RULES):  # none is parsed for this, so none has to be right
         _rule_facts(facts, chain, words, family)
     for flow in flows:
         if flow.indev:
@@ -116,21 +119,6 @@ def _facts(host: Host, flows: tuple[FlowFacts, ...]) -> Facts:
                 facts.behind.setdefault(Prefix(family, flow.src, BITS[family]), flow.indev)
     facts.devs.pop("lo", None)
     return facts
-
-
-def _rules(host: Host, family: int) -> Iterator[tuple[str, list[str]]]:
-    """Chain and words of each rule as written: none is parsed for this, so none has to be right."""
-    tables = (table for table in host.tables if table.family == family)
-    told = (rule for table in tables for rule in _texts(table))
-    for chain, text in islice(told, MOST_RULES):
-        yield chain, text.split()
-
-
-def _texts(table: Any) -> Iterator[tuple[str, str]]:
-    """(chain, text) of every rule of a table."""
-    if hasattr(table, "texts"):
-        return iter(table.texts())
-    return ((name, rule.text) for name, chain in table.chains.items() for rule in chain.rules)
 
 
 def _rule_facts(facts: Facts, chain: str, words: list[str], family: int) -> None:
@@ -180,18 +168,9 @@ def _prefix(text: str | None, family: int) -> Prefix | None:
 
 
 def _address(text: str | None, family: int) -> int | None:
-    """The first address of ``A``, ``A-B``, ``A:port`` or ``[A]:port``."""
-    if not text:
-        return None
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif family == AF_INET:
-        text = text.partition(":")[0]
-    try:
-        found, value = parse_addr(text.partition("-")[0])
-    except (ValueError, OSError):
-        return None
-    return value if found == family else None
+    """An address that a target leads to."""
+    found = address_of(text) if text else None
+    return found[1] if found is not None and found[0] == family else None
 
 
 # ── what is assumed ──────────────────────────────────────────────────────────────────────────────────────
@@ -224,11 +203,13 @@ def _with_addresses(host: Host, facts: Facts, flow: FlowFacts, said: list[str]) 
         family, "lo", 0x7F000001 if family == AF_INET else 1, 8 if family == AF_INET else 128, RT_SCOPE_HOST
     )
     found = [loopback]
-    for value, dev in facts.own.items():
-        found.append(Address(family, dev or outside, value, bits))
-        said.append(
-            f"{host.name}: no addr.json: {format_addr(family, value)} is taken for its own (on {dev or outside})"
-        )
+    taken_for: dict[str, list[str]] = {}
+    for value, said_dev in facts.own.items():
+        dev = said_dev or outside
+        found.append(Address(family, dev, value, bits))
+        taken_for.setdefault(dev, []).append(format_addr(family, value))
+    for dev, names in taken_for.items():
+        said += [f"{host.name}: no addr.json: {some} taken for its own (on {dev})" for some in _folded(names)]
     held = {address.dev for address in found}
     taken = {flow.src, flow.dst, *facts.own}
     candidates = (PLACEHOLDER[family] + n for n in range(1, 1 << 16))
@@ -257,10 +238,13 @@ def _with_routes(host: Host, facts: Facts, flow: FlowFacts, said: list[str]) -> 
         Route(Prefix(family, 0, 0), nexthops=leg(outside), scope=RT_SCOPE_LINK, text=f"default dev {outside}"),
     ]
     said.append(f"{host.name}: no route.json: what nothing else says is reached through {outside}")
+    placed: dict[str, list[str]] = {}
     for prefix, dev in _behind(facts, devs, outside, family).items():
         if dev != outside and not any(prefix.value in route.prefix for route in known):
             main.append(Route(prefix, nexthops=leg(dev), scope=RT_SCOPE_LINK, text=f"{prefix} dev {dev}"))
-            said.append(f"{host.name}: no route.json: {prefix} is taken to be behind {dev}")
+            placed.setdefault(dev, []).append(str(prefix))
+    for dev, names in placed.items():
+        said += [f"{host.name}: no route.json: {some} taken to be behind {dev}" for some in _folded(names)]
     routes = {**host.routes, (family, RT_TABLE_MAIN): tuple(main)}
     if (family, RT_TABLE_LOCAL) not in routes:
         own = [a for a in host.addresses if a.family == family]
@@ -278,13 +262,21 @@ def _local(prefix: Prefix, address: Address) -> Route:
 
 
 def _behind(facts: Facts, devs: list[str], outside: str, family: int) -> dict[Prefix, str]:
-    found = dict(facts.behind)
+    found, bits = dict(facts.behind), BITS[family]
+    networks = {(known.plen, known.value) for known in found}
+    shifts = {bits - plen for plen, _ in networks}
     for inner, not_dev in facts.inner.items():
-        prefix = Prefix(family, inner, BITS[family])
-        if not any(inner in known for known in found):
+        if not any((bits - shift, inner >> shift << shift) in networks for shift in shifts):
             avoid = not_dev or outside
-            found[prefix] = next((d for d in devs if d != avoid), avoid)
+            found[Prefix(family, inner, bits)] = next((d for d in devs if d != avoid), avoid)
     return found
+
+
+def _folded(names: list[str]) -> Iterable[str]:
+    """One text for each of a few names, one for all of many."""
+    if len(names) <= FEW:
+        return [f"{name} is" for name in names]
+    return [f"{', '.join(names[:FEW])} and {len(names) - FEW} more are"]
 
 
 def _with_forwarding(host: Host, family: int, said: list[str]) -> Host:

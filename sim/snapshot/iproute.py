@@ -83,7 +83,7 @@ def read_links(entries: Entries, problems: Problems) -> dict[str, Link]:
         links[link.name] = link
         if below is not None:
             lower[link.name] = below
-    from dataclasses import replace
+    from ..record import replace
 
     for name, below in lower.items():
         if below in links:
@@ -310,7 +310,7 @@ class RouteReader:
         """The legs of a nexthop object, each with the id of the object it comes from."""
         if target.nexthop is not None:
             return (target.nexthop,)
-        from dataclasses import replace
+        from ..record import replace
 
         legs = []
         for member_id, weight in target.group:
@@ -359,7 +359,7 @@ def _flow_realm(flow: Any) -> int:
 
 def _with_metrics(route: Route, metrics: Any) -> Route:
     """``[{"mtu": 1300, "advmss": 1200}]``; iproute2 before 6.3 leaves ``lock`` out of JSON."""
-    from dataclasses import replace
+    from ..record import replace
 
     merged: dict[str, Any] = {}
     for part in metrics if isinstance(metrics, list) else [metrics]:
@@ -579,7 +579,7 @@ def read_nexthops(entries: Entries, problems: Problems) -> dict[int, NexthopObje
             return NexthopObject(nhid, None, members, False, entry.get("type") == "resilient", where)
         if "blackhole" in entry:
             return NexthopObject(nhid, None, (), True, False, where)
-        from dataclasses import replace
+        from ..record import replace
 
         leg = replace(_leg(entry, AF_INET), nhid=nhid)
         return NexthopObject(nhid, leg, (), False, False, where)

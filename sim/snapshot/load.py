@@ -10,9 +10,10 @@ from ..errors import InputError, SnapshotError
 from ..model.where import Where
 from ..model.world import Host, Port, Segment, World
 from .problems import Problems, excerpt
-from .source import Source, open_source, printable, single_file
+from .source import REMEDY_SIZE, Source, open_source, printable, single_file
 
 BUNDLED = Path(__file__).resolve().parent.parent / "snapshots"
+MOST_LINES, MOST_VALUES = 4_000_000, 16_000_000  # of one file; each becomes an object many times its size
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 TEXT_ONLY = frozenset((
     "iptables-save", "ip6tables-save", "iptables-legacy-save", "ip6tables-legacy-save", "ipset", "tc", "xfrm",
@@ -307,12 +308,16 @@ class Reader:
                 self.problems.error("holds NUL bytes: not a text dump", name, line)
                 return None
             try:
-                text = data.decode("utf-8-sig")
+                text = data.decode()  # not utf-8-sig: that copies
             except UnicodeDecodeError as error:
                 line = data.count(b"\n", 0, error.start) + 1
                 self.problems.note(f"{name}:{line}: not UTF-8; the bytes in question are shown as �")
                 text = data.decode("utf-8", "replace")
-        return text.replace("\r\n", "\n") if "\r\n" in text else text
+        if len(text) > MOST_LINES and text.count("\n") > MOST_LINES:
+            self.problems.error(f"more than {MOST_LINES} lines", name, None, REMEDY_SIZE)
+            return None
+        text = text.removeprefix("\ufeff")
+        return text.replace("\r\n", "\n") if "\r" in text else text
 
     def json(self, name: str) -> Any:
         """The JSON document of a file; an empty file is an empty list, as ``ip -j`` prints for nothing."""
@@ -323,6 +328,9 @@ class Reader:
 
         if not text.strip():
             return []
+        if len(text) > MOST_VALUES and sum(map(text.count, ",[{")) > MOST_VALUES:
+            self.problems.error(f"more than {MOST_VALUES} values", name, None, REMEDY_SIZE)
+            return None
         try:
             found = json.loads(text)
             if found is None:

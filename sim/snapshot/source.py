@@ -23,7 +23,7 @@ MAX_FILE = 256 << 20  # bytes of one file, unpacked
 MAX_TOTAL = 512 << 20  # bytes of all files, unpacked
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 8  # folders within folders
-_CHUNK = 1 << 20
+_CHUNK = 16 << 20
 REMEDY_SIZE = "a snapshot holds text dumps of one or a few hosts; remove what does not belong to it"
 
 
@@ -86,7 +86,7 @@ class Source:
                 raise SnapshotError(f"larger than {limit >> 20} MiB unpacked", Where(name), REMEDY_SIZE)
             chunks.append(chunk)
         self._paid.add(name)
-        return b"".join(chunks)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def printable(text: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import V_CONTINUE, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import (
@@ -13,6 +12,7 @@ from ..model.rule import (
     Target,
     Verdict,
 )
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

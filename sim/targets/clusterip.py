@@ -5,11 +5,11 @@ Which node answers follows from a hash and from which nodes are up, which a snap
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.rule import NF_INET_LOCAL_IN, V_CONTINUE, V_DROP, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

@@ -6,11 +6,11 @@ only where the packet carries nothing yet (on lo it comes with its entry).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.conntrack import IP_CT_UNTRACKED
 from ..model.rule import V_CONTINUE, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options, c_int
 

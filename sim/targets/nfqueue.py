@@ -8,10 +8,10 @@ Where ``meta.json`` lists the queues that have one (``"queues": [0, 5]``), that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import DROP, QUEUE, V_ACCEPT, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options, c_int
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.packet import IPPROTO_TCP
 from ..model.rule import DROP, NF_INET_FORWARD, NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

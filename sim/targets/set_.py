@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..matches.set_ import parse_directions
 from ..model.rule import HOOK_NUMBER, NF_INET_LOCAL_IN, NF_INET_PRE_ROUTING, V_CONTINUE, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

@@ -5,10 +5,10 @@ Jump and goto to a user chain belong to the rule parser; what remains are ACCEPT
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.rule import V_ACCEPT, V_DROP, V_RETURN, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, target
 
 if TYPE_CHECKING:

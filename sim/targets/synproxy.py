@@ -6,11 +6,11 @@ handshake is taken over too and makes this host open the connection to the serve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..model.packet import IPPROTO_TCP, TH_ACK, TH_CWR, TH_ECE, TH_FIN, TH_RST, TH_SYN
 from ..model.rule import DROP, NF_INET_FORWARD, NF_INET_LOCAL_IN, STOLEN, V_CONTINUE, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

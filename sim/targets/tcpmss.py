@@ -6,12 +6,12 @@ the default of RFC 9293 (536, IPv6 1220).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.packet import IPPROTO_TCP
 from ..model.rule import V_CONTINUE, V_DROP, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 from .tcpoptions import TCPOLEN_MSS, TCPOPT_MSS, mss_option, option_bytes, set_options, walk

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.packet import IPPROTO_TCP
 from ..model.rule import V_CONTINUE, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options, c_int
 from .tcpoptions import TCPOPT_NOP, option_bytes, set_options, walk

@@ -7,7 +7,6 @@ device; --on-port, or the packet's port). None, or not transparent: the packet i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, format_addr
@@ -15,6 +14,7 @@ from ..model.drawn import Number
 from ..model.packet import IPPROTO_TCP, IPPROTO_UDP, PROTO_NAME, TH_ACK, TH_FIN, TH_RST, TH_SYN
 from ..model.route import Socket
 from ..model.rule import DROP, NF_INET_PRE_ROUTING, V_ACCEPT, Target, Verdict
+from ..record import dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import Options
 

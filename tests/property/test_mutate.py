@@ -59,6 +59,8 @@ ODD: dict[str, dict[str, Any]] = {
                                  + "-A POSTROUTING -j MASQUERADE --random-fully\nCOMMIT\n"},
     "translated to itself": {"iptables-save.txt": "*nat\n:PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n-A PREROUTING -j DNAT --to-destination 10.0.0.7\n"
                              "-A POSTROUTING -j SNAT --to-source 8.8.8.8\nCOMMIT\n"},
+    "a full table of entries that are over": {"sysctl.txt": "net.ipv4.ip_forward = 1\nnet.netfilter.nf_conntrack_max = 2\n",
+        "conntrack.txt": "".join(f"udp 17 0 src=10.0.0.8 dst=8.8.8.8 sport={n} dport=53 src=8.8.8.8 dst=10.0.0.8 sport=53 dport={n}\n" for n in range(1, 9))},
     "copies of copies": {"iptables-save.txt": "*mangle\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n" + "-A PREROUTING -j TEE --gateway 127.0.0.1\n" * 5
                          + "-A OUTPUT -j TEE --gateway 10.0.0.1\n" * 5 + "COMMIT\n"},
 }  # fmt: skip

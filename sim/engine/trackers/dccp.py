@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ...model.conntrack import IPS_SEEN_REPLY, ORIGINAL, Conn, ctinfo2dir
 from ...model.packet import Skb
+from ...record import dataclass, replace
 from ..run import Ctx
 from .common import ACCEPTED, INVALID, kill, refresh, timeout
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ...model.addr import AF_INET
 from ...model.conntrack import (
     IPS_ASSURED,
@@ -18,6 +16,7 @@ from ...model.conntrack import (
     ctinfo2dir,
 )
 from ...model.packet import TH_ACK, TH_FIN, TH_RST, TH_SYN, TH_URG, Skb
+from ...record import dataclass, replace
 from ..run import Ctx
 from .common import ACCEPTED, INVALID, REPEAT, current, kill, refresh, set_status, timeout
 

@@ -321,3 +321,14 @@ def test_a_host_that_iptables_save_alone_tells_of(tmp_path):
     (tmp_path / "save").write_text("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n")
     (only,) = load_world(None, single_files={"iptables-save": tmp_path / "save"}).hosts.values()
     assert (only.name, [t.name for t in only.tables]) == ("host", ["filter"])
+
+
+def test_a_file_of_endless_small_things_is_refused_before_it_fills_the_memory(world, monkeypatch):
+    from nattrace.sim.snapshot import load
+
+    monkeypatch.setattr(load, "MOST_LINES", 5)
+    monkeypatch.setattr(load, "MOST_VALUES", 5)
+    with pytest.raises(InputError, match=r"sysctl\.txt: more than 5 lines"):
+        world({"sysctl.txt": "a.b = 1\n" * 6})
+    with pytest.raises(InputError, match=r"route\.json: more than 5 values"):
+        world({"sysctl.txt": "", "route.json": "[" + "{}," * 6 + "{}]"})
