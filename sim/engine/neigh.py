@@ -40,7 +40,7 @@ def resolve(ctx: Ctx, dev: str, nexthop: int, family: int, src: int = 0) -> Reso
         return Resolution("failed", reason=f"{dev} of {ctx.host.name} {why}", where=link.where)
     segment = ctx.run.world.segment_of(ctx.host.name, dev)
     if segment is None:
-        return _edge(ctx, dev, nexthop, family)
+        return _edge(ctx, dev, nexthop, family, src)
     others = tuple(port for port in _alive(ctx, segment) if port != Port(ctx.host.name, dev))
     if _to_everyone(ctx, nexthop, family):
         return Resolution("broadcast", ports=others)
@@ -62,13 +62,30 @@ def _learn(ctx: Ctx, family: int, dev: str, addr: int, port: Port) -> None:
     ctx.hs.match_state["learned", family, dev, addr] = (port, ctx.now + REACHABLE_S)
 
 
-def _edge(ctx: Ctx, dev: str, nexthop: int, family: int) -> Resolution:
+def _deaf(ctx: Ctx, dev: str, sender: int) -> bool:
+    """arp_process() drops answers to a loopback address: who asks with one as its own never hears them."""
+    return is_loopback(AF_INET, sender) and not ctx.conf(dev, "route_localnet")
+
+
+def _unheard(ctx: Ctx, dev: str, nexthop: int, sender: int) -> Resolution:
+    asked = f"{format_addr(AF_INET, nexthop)} on {dev} of {ctx.host.name}"
+    why = f"asked for with the source {format_addr(AF_INET, sender)}, whose answers are dropped (route_localnet is 0)"
+    return Resolution("failed", reason=f"{asked} is {why}")
+
+
+def _edge(ctx: Ctx, dev: str, nexthop: int, family: int, src: int) -> Resolution:
     known = entry(ctx.host, family, dev, nexthop)
     if known is not None and "FAILED" in known.state.upper():
         text = (
             f"the neighbour table of {ctx.host.name} says that {format_addr(family, nexthop)} on {dev} does not answer"
         )
         return Resolution("failed", reason=text, where=known.where)
+    if family == AF_INET and known is None:
+        heard: float | None = ctx.hs.match_state.get(("heard", dev, nexthop))
+        if heard is None or ctx.now >= heard:
+            if is_loopback(family, src) and _deaf(ctx, dev, sender := _sender(ctx, dev, nexthop, src)):
+                return _unheard(ctx, dev, nexthop, sender)
+            ctx.hs.match_state["heard", dev, nexthop] = ctx.now + REACHABLE_S
     return Resolution("edge", note=f"{dev} of {ctx.host.name} is the edge of the known world")
 
 
@@ -127,6 +144,8 @@ def _ask(ctx: Ctx, dev: str, nexthop: int, family: int, src: int, others: tuple[
     """Send the request and see who answers."""
     target = format_addr(family, nexthop)
     sender = _sender(ctx, dev, nexthop, src) if family == AF_INET else 0
+    if _deaf(ctx, dev, sender):
+        return _unheard(ctx, dev, nexthop, sender)
     answering = []
     for port in others:
         there = Ctx(ctx.run, ctx.run.world.hosts[port.host], ctx.ws.host(port.host))

@@ -212,7 +212,7 @@ class Searched:
         return rows
 
     def count(self) -> int:
-        return self.save.text.count("\n", self.head_end, self.end)
+        return self.save.number(self.end) - self.save.number(self.head_end)
 
     def lines(self) -> Iterator[tuple[str, int, str]]:
         """(chain, offset, text from the first criterion on with one space before it) of every rule line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -21,7 +22,7 @@ SAVES = (  # kind of dump, family, slot of the rule set
     ("ip6tables-save", AF_INET6, "iptables"),
     ("ip6tables-legacy-save", AF_INET6, "legacy"),
 )
-_INCOMPATIBLE = re.compile(r"^# Table [`'](?P<table>\w+)' is incompatible", re.MULTILINE)
+_INCOMPATIBLE = re.compile(r"# Table [`'](\w+)' is incompatible")
 
 
 class HostReader:
@@ -34,6 +35,7 @@ class HostReader:
         self.files = files
         self.named = named  # a folder's name is the host's name; else meta.json may know a better one
         self.got: dict[str, Any] = {}
+        self.saved: dict[str, frozenset[str]] = {}  # kind of a save file → names of its tables
         self.unmodelled: list[tuple[str, Where | None]] = []
 
     def read(self) -> Host:
@@ -229,10 +231,10 @@ class HostReader:
             from ..rules.iptables import parse_save
 
             text, file = found
-            for name in _INCOMPATIBLE.findall(text) if "# Table " in text else ():
+            for name in _incompatible(text):
                 self.problems.note(f"{file}: table {name} holds native nftables rules, which iptables-save can't print")
             try:
-                tables += parse_save(
+                read = parse_save(
                     text,
                     file=file,
                     family=family,
@@ -243,6 +245,9 @@ class HostReader:
                 )
             except InputError as error:
                 self.problems.add(error)
+                continue
+            tables += read
+            self.saved[kind] = frozenset(table.name for table in read)
         if tables:
             self.got["tables"] = tuple(tables)
 
@@ -262,11 +267,7 @@ class HostReader:
             ruleset = nft.read_text(text, file, self.problems)
         else:
             return
-        saved: dict[str, frozenset[str] | None] = {}
-        for family, kind in nft.SAVE_FILE.items():
-            held = self.text(kind)
-            saved[family] = nft.saved_tables(held[0]) if held else None
-        found = nft.native(ruleset, saved)
+        found = nft.native(ruleset, {family: self.saved.get(kind) for family, kind in nft.SAVE_FILE.items()})
         if found.foreign:
             self.got["foreign"] = found.foreign
         self.unmodelled += found.unmodelled
@@ -304,6 +305,16 @@ MISSING = (  # kinds of dump that tell the same, what is taken for granted witho
 NETWORK = frozenset((
     "link", "addr", "neigh", "neigh-proxy", "route", "route6", "rule", "rule6", "nexthop",
 ))  # fmt: skip
+
+
+def _incompatible(text: str) -> Iterator[str]:
+    """Tables that iptables-nft-save says it can't print. Comments are few: a regular expression would look everywhere."""
+    place = text.find("#")
+    while place >= 0:
+        found = _INCOMPATIBLE.match(text, place)
+        if found is not None and text[place - 1 : place] in ("", "\n"):
+            yield found[1]
+        place = text.find("#", place + 1)
 
 
 def captured_at(value: Any) -> float | None:

@@ -237,8 +237,3 @@ def _why(chain: BaseChain, ruleset: Ruleset, tables: frozenset[str] | None) -> s
     if looks_like_it and by_iptables:
         return f"{SAVE_FILE[chain.family]}.txt has no table {chain.table}: dump it again, with the nft backend"
     return "native nftables rules are not modelled"
-
-
-def saved_tables(text: str) -> frozenset[str]:
-    """Names of the tables in an iptables-save file."""
-    return frozenset(re.findall(r"^\*(\w+)", text, re.MULTILINE))

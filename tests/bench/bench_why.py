@@ -9,7 +9,6 @@ machines differ. The targets: ``why`` of a scenario ≤ 250 ms, ``--help`` ≤ 1
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import statistics
@@ -22,6 +21,7 @@ from pathlib import Path
 from kube import kube_save
 
 NETNS = f"why-bench-{os.getpid()}"
+BEYOND = NETNS + "-x"  # holds the other ends of its cables
 NATTRACE = str(Path(sys.executable).parent / "nattrace")
 FLOW = "tcp 10.244.0.5:40000 -> 10.96.0.16:{port} in eth0"
 SCENARIOS = {
@@ -48,37 +48,29 @@ def run(command: list[str], stdin: str | None = None) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, took
 
 
+NETWORK = """
+link add eth0 type veth peer name pod netns {beyond}
+link add eth1 type veth peer name world netns {beyond}
+addr add 10.244.0.1/16 dev eth0
+addr add 192.0.2.7/24 dev eth1
+link set lo up
+link set eth0 up
+link set eth1 up
+route add default via 192.0.2.1
+neigh add 192.0.2.1 dev eth1 lladdr 02:00:00:00:00:99
+"""
+
+
 def node(folder: Path, save: Path) -> Path:
-    """A snapshot of a small host with full dumps around the big rule set."""
-    host = folder / "node"
-    host.mkdir(parents=True)
-    shutil.copy(save, host / "iptables-save.txt")
-    flags = ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"]
-    links, addresses = [], []
-    for number, (dev, local, plen) in enumerate(
-        [("lo", "127.0.0.1", 8), ("eth0", "10.244.0.1", 16), ("eth1", "192.0.2.7", 24)], 1
-    ):
-        mine = ["LOOPBACK", "UP", "LOWER_UP"] if dev == "lo" else flags
-        link = {"ifindex": number, "ifname": dev, "flags": mine, "mtu": 1500, "operstate": "UP",
-                "link_type": "loopback" if dev == "lo" else "ether", "address": f"02:00:00:00:00:0{number}"}  # fmt: skip
-        links.append(link)
-        scope = "host" if dev == "lo" else "global"
-        info = {"family": "inet", "local": local, "prefixlen": plen, "scope": scope, "label": dev}
-        addresses.append({**link, "addr_info": [info]})
-    routes = [
-        {"dst": "default", "gateway": "192.0.2.1", "dev": "eth1", "flags": []},
-        {"dst": "10.244.0.0/16", "dev": "eth0", "protocol": "kernel", "scope": "link", "prefsrc": "10.244.0.1", "flags": []},
-        {"dst": "192.0.2.0/24", "dev": "eth1", "protocol": "kernel", "scope": "link", "prefsrc": "192.0.2.7", "flags": []},
-    ]  # fmt: skip
-    rules = [{"priority": p, "src": "all", "table": t} for p, t in ((0, "local"), (32766, "main"), (32767, "default"))]
-    neighbours = [{"dst": "192.0.2.1", "dev": "eth1", "lladdr": "02:00:00:00:00:99", "state": ["REACHABLE"]}]
-    for name, dump in {
-        "link": links, "addr": addresses, "route": routes, "rule": rules, "neigh": neighbours
-    }.items():  # fmt: skip
-        (host / f"{name}.json").write_text(json.dumps(dump))
-    sysctl = "".join(f"net.ipv4.conf.{d}.forwarding = 1\n" for d in ("all", "default", "lo", "eth0", "eth1"))
-    (host / "sysctl.txt").write_text(f"net.ipv4.ip_forward = 1\n{sysctl}")
-    (host / "conntrack.txt").write_text("")
+    """A snapshot of a small host, all its dumps real, with the big rule set in it."""
+    network = NETWORK.format(beyond=BEYOND)
+    subprocess.run(["ip", "-n", NETNS, "-batch", "-"], input=network, text=True, check=True)
+    subprocess.run(["ip", "-n", BEYOND, "link", "set", "pod", "up"], check=True)
+    subprocess.run(["ip", "-n", BEYOND, "link", "set", "world", "up"], check=True)
+    subprocess.run(["ip", "netns", "exec", NETNS, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+    subprocess.run([NATTRACE, "snapshot", str(folder), "--netns", NETNS], check=True, stdout=subprocess.DEVNULL)
+    (saved,) = [p.parent / "iptables-save.txt" for p in folder.rglob("route.json")]
+    shutil.copy(save, saved)
     return folder
 
 
@@ -108,7 +100,8 @@ def main() -> None:
     runs = int(sys.argv[2]) if len(sys.argv) > 2 else 9
     cpu: dict[str, list[float]] = {}
     wall: dict[str, list[float]] = {}
-    subprocess.run(["ip", "netns", "add", NETNS], check=True)
+    for name in (NETNS, BEYOND):
+        subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         with tempfile.TemporaryDirectory() as folder:
             todo = jobs(Path(folder), rules)
@@ -119,7 +112,8 @@ def main() -> None:
                         cpu.setdefault(name, []).append(used)
                         wall.setdefault(name, []).append(took)
     finally:
-        subprocess.run(["ip", "netns", "del", NETNS], check=True)
+        for name in (NETNS, BEYOND):
+            subprocess.run(["ip", "netns", "del", name], check=True)
     print(f"{rules} rules, {runs} alternating runs: medians, and the median of the paired CPU ratios")
     print(f"{'':38s} {'CPU':>8s} {'wall':>8s} {'/ --test':>8s}")
     for name, found in cpu.items():

@@ -12,7 +12,7 @@ from typing import Any
 from lab_support import conntrack_entries, rule_counters, unique_prefix
 from nattrace.sim.errors import NattraceError
 from nattrace.tracer.lab.build import Lab, build
-from nattrace.tracer.lab.io import EDGE_MAC, Result, Seen, Wires, is_connect
+from nattrace.tracer.lab.io import EDGE_MAC, Endless, Result, Seen, Wires, is_connect
 from nattrace.tracer.lab.packets import number_of
 from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 
@@ -35,7 +35,8 @@ class Final:
 
 @dataclass(slots=True)
 class Observation:
-    """One operation: the record that was really sent (None: could not be made) and what it caused."""
+    """One operation: the record that was really sent (None: could not be made) and what it caused. ``endless``: its
+    packets circulated until the lab was cut."""
 
     index: int
     record: dict[str, Any] | None
@@ -44,6 +45,7 @@ class Observation:
     counters: dict[str, dict[tuple[str, str, str, int], tuple[int, int]]] = field(default_factory=dict)
     seen: list[Seen] = field(default_factory=list)
     at: float = 0.0
+    endless: bool = False
 
 
 class Rejected(Exception):
@@ -205,7 +207,10 @@ class KernelRun:
         if self.start is None:
             self.start = time.monotonic()
         at = time.monotonic() - self.start
-        result = self.wires.send(record)
+        try:
+            result = self.wires.send(record)
+        except Endless:
+            return Observation(index, record, at=at, endless=True)
         observation = Observation(index, record, result.errno, seen=result.seen, at=at)
         _complete(record, result)
         observation.finals = _finals(record, result, self._at_edge)

@@ -100,6 +100,11 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
         if "is not in the snapshot" in (result.get("reason") or {}).get("text", ""):
             verdict.stats["left undecided by the snapshot"] += 1
             return  # whether a module handles the protocol: no dump says it
+        if observation.endless:
+            verdict.stats["circulates without end"] += 1
+            if not loops(result):
+                verdict.kind, verdict.details = "packet", ["endless: predicted to end, in the kernel it circulates"]
+            return  # the lab is cut to pieces now
         details = compare(observation, result)
         if details:
             verdict.kind, verdict.details = "packet", details
@@ -111,6 +116,12 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
                 verdict.kind, verdict.details = "counter", [f"{host}: {d}" for d in details]
                 return
     _compare_conntrack(kernel, simulator, verdict)
+
+
+def loops(result: dict[str, Any]) -> bool:
+    """Whether the packet, an answer or a copy is said to go round for ever."""
+    parts = [result, *result.get("outcomes", ()), *result.get("responses", ()), *result.get("copies", ())]
+    return any(part.get("outcome") == "looped" for part in parts)
 
 
 def ask(simulator: Any, observation: Observation) -> tuple[dict[str, Any], str]:

@@ -34,10 +34,16 @@ SO_MARK, SO_BINDTODEVICE, IP_TRANSPARENT, IP_FREEBIND, IP_PKTINFO = 36, 25, 19, 
 SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
 TCP_REPAIR = 19
 HOPS = 8  # fences after the last thing seen: more than the longest chain of devices that a packet can pass unseen
+BATCH = 500  # packets read from one socket before the others have their turn
+ENDLESS = 3000  # sightings caused by one packet after which it is taken to circulate for ever
 NEIGHBOUR_WAIT = 3.6  # seconds: three probes one second apart (neigh/default), plus their timer's slack
 
 _libc = ctypes.CDLL(None, use_errno=True)
 EDGE_MAC = "02:ed:00:00:00:01"
+
+
+class Endless(Exception):
+    """Packets circulate in the lab and will not stop by themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,13 +362,19 @@ class Wires:
     # ----------------------------------------------------------------------------------------- settling
 
     def settle(self) -> list[Seen]:
-        """Everything that is seen until nothing more can come."""
+        """Everything that is seen until nothing more can come.
+
+        :raises Endless: If it goes on and on; the lab's links are down then, for the packets would keep a CPU busy.
+        """
         seen: list[Seen] = []
         quiet = 0
         while quiet < HOPS:
             self._fence()
             if self._drain(seen):
                 quiet = 0
+                if len(seen) > ENDLESS:
+                    self._cut()
+                    raise Endless(f"more than {ENDLESS} sightings of one packet and what it caused")
                 continue
             quiet += 1
             if quiet == HOPS and self._waiting():
@@ -370,6 +382,12 @@ class Wires:
                 quiet = 0
         seen.sort(key=lambda s: s.at)
         return seen
+
+    def _cut(self) -> None:
+        """Take every link down: the only thing that ends a packet whose TTL is raised on its way."""
+        for host in self.lab.topology.hosts:
+            lines = "".join(f"link set {i.name} down\n" for i in host.interfaces)
+            netns.run(["ip", "-batch", "-"], lines + "link set lo down\n", self.lab.netns(host.name), check=False)
 
     def _fence(self) -> None:
         """Send a frame through the receive queue and wait for it; again if need be, since a device that has just come
@@ -421,7 +439,7 @@ class Wires:
                 return answered
             if place[2] == PACKET_OUTGOING or frame[12:14] != b"\x08\x06":
                 continue
-            if frame[38:42] in self.silent:
+            if frame[38:42] in self.silent or frame[28] == 127:  # an answer to a loopback address would be dropped
                 continue
             reply = arp_reply(frame, mac_bytes(EDGE_MAC))
             if reply is not None:
@@ -431,7 +449,7 @@ class Wires:
     def _drain_tap(self, fd: int, seen: list[Seen]) -> bool:
         host, sock = self.taps[fd]
         found = False
-        while True:
+        for _ in range(BATCH):
             try:
                 frame, ancillary, _, place = sock.recvmsg(70000, 256)
             except BlockingIOError:
@@ -447,6 +465,7 @@ class Wires:
                     continue
                 direction = "out" if kind == PACKET_OUTGOING else "in"
                 seen.append(Seen(host, dev, direction, packet, _stamp(ancillary), frame[14:]))
+        return found
 
     def _note_arp(self, host: str, dev: str, frame: bytes, kind: int) -> bool:
         if frame[20:22] == b"\0\1" and kind == PACKET_OUTGOING:
@@ -461,7 +480,7 @@ class Wires:
     def _drain_raw(self, fd: int, seen: list[Seen]) -> bool:
         host, sock = self.raw[fd]
         found = False
-        while True:
+        for _ in range(BATCH):
             try:
                 data, ancillary, _, _ = sock.recvmsg(70000, 256)
             except BlockingIOError:
@@ -476,6 +495,7 @@ class Wires:
                 seen.append(Seen(host, self._device(host, index), "arrived", parse(data), _stamp(ancillary), data))
             except (ValueError, struct.error):
                 continue
+        return found
 
 
 def is_connect(record: dict[str, Any]) -> bool:
