@@ -28,7 +28,7 @@ from . import conntrack, icmp, nat, neigh, routing, sockets
 from .chain import diff as diff_fields
 from .chain import run_base_chain, snapshot_fields
 from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
-from .run import Ctx, Option, Run
+from .run import DUPLICATED, Ctx, Option, Run
 
 EPERM, EHOSTUNREACH, EMSGSIZE, EINVAL = 1, 113, 90, 22
 ALL_HOSTS_GROUP = 0xE0000001
@@ -236,6 +236,7 @@ def _stop_text(ctx: Ctx, verdict: Verdict, code: str) -> str:
 def receive(run: Run, host_name: str, dev: str, skb: Skb) -> End:
     """ip_rcv() to its end: PREROUTING, routing, then INPUT or FORWARD."""
     base = new_ctx(run, host_name)
+    base.hs.misc.pop(DUPLICATED, None)  # netif_rx(): in a later softirq, when the sender of a copy is done
     run.hop = Hop(host_name, dev, before=skb.header())
     run.hops.append(run.hop)
     ctx = base.at(PRE, dev, None)
@@ -456,6 +457,7 @@ def _neighbour_failed(ctx: Ctx, skb: Skb, found: Any, local: bool) -> Fate:
     text = found.reason or f"nobody answers on {rt.dev} of {name}"
     started = ctx.ws.now
     ctx.ws.now += _probing_s(ctx, rt.dev)
+    ctx.hs.misc.pop(DUPLICATED, None)  # the neighbour's timer sends the error, not who made a copy
     icmp.icmp_send(ctx, skb, 3, 1)
     ctx.ws.now = started
     reason = Reason("neighbour_failed", text, found.where)

@@ -22,6 +22,7 @@ from ..model.world import Host, World
 if TYPE_CHECKING:
     from ..model.packet import Skb
 
+DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
 MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one, copies of copies at few
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from string import hexdigits
 from typing import Any
 
 from ..errors import InputError
@@ -148,7 +147,7 @@ def packet_of(record: dict[str, Any], inner: bool = False) -> Skb:
             raise InputError("payload: expected hexadecimal digits") from None
     if isinstance(record.get("mac"), str):
         digits = record["mac"].replace(":", "").replace("-", "")
-        if len(digits) != 12 or not digits.isascii() or set(digits) - set(hexdigits):
+        if len(digits) != 12 or not digits.isascii() or set(digits.lower()) - set("0123456789abcdef"):
             raise InputError(f"mac: not a hardware address: {record['mac']!r}")
         skb.mac_src = int(digits, 16)
     length = _number(record, "len")

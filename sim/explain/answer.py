@@ -35,6 +35,7 @@ class Explanation:
     code: str
     cause: str | None
     diagnosis: list[Diagnosis] = field(default_factory=list)
+    remarks: list[Diagnosis] = field(default_factory=list)  # worth a word, but no cause
     fixes: list[Fix] = field(default_factory=list)
     marks: dict[Place, Mark] = field(default_factory=dict)
     numbers: dict[Place, int] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Explanation:
             document["reply"] = result_json(self.trial.reply, schema=SCHEMA)
         document["diagnosis"] = [
             {"code": d.code, "text": self.numbered(d.text, d), "evidence": [str(w) for w in d.evidence]}
-            for d in self.diagnosis
+            for d in (*self.diagnosis, *self.remarks)
         ]
         document["fixes"] = [f.to_json() for f in self.fixes]
         document["captures"] = captures(self.trial)
@@ -93,7 +94,9 @@ def explain(
         found = diagnose(trial, remedies)
     unsure = undecided(trial)
     code = unsure.code if unsure else found[0].code if found else trial.leaf.reason.code
-    out = Explanation(question, trial, "", code, None, found, remedies)
+    from .remarks import remarks
+
+    out = Explanation(question, trial, "", code, None, found, remarks(trial, {d.code for d in found}), remedies)
     out.numbers = _numbers(trial)
     for item in found[:1] if found and found[0].code != "criterion_failed" else found:
         for place, label in item.places:
@@ -200,7 +203,7 @@ def verdict(trial: Trial, found: list[Diagnosis]) -> str:
         return f"ONE OF {len(groups)}: {others}"
     if obstacle is None:
         if leaf.outcome not in ("left", "delivered"):
-            return f"{_LEAD[leaf.outcome]}: {text}"
+            return f"{_LEAD[leaf.outcome]}{_joint(leaf)}{text}"
         return f"{_LEAD[leaf.outcome]}: {text}{_reply_words(trial)}."
     if obstacle.phase == REPLY:
         return f"NO REPLY: {text}, but {_short_reply(trial)}."
@@ -208,11 +211,20 @@ def verdict(trial: Trial, found: list[Diagnosis]) -> str:
         lead = {"private_source_leaves": "NOT TRANSLATED", "left_at_edge": "GOES ASTRAY"}.get(
             obstacle.code, "NO ANSWER"
         )
-        return f"{lead}: {text}; {obstacle.text.split(':')[0]}."
+        return f"{lead}: {text}; {_clause(obstacle.text)}."
     if obstacle.code == "no_listener":
         return f"NOBODY LISTENS: {text}, where no socket waits{_answer_sent(leaf)}."
-    lead = _LEAD[leaf.outcome]
-    return f"{lead}: {text}."
+    return f"{_LEAD[leaf.outcome]}{_joint(leaf)}{text}."
+
+
+def _joint(leaf: Leaf) -> str:
+    """Between the first words and a text that begins with the place, or with what was done."""
+    return ": " if leaf.outcome == "never_sent" else " "
+
+
+def _clause(text: str) -> str:
+    """The text up to its first ``: ``; colons of ports and of IPv6 addresses stay."""
+    return text.split(": ")[0]
 
 
 def undecided(trial: Trial) -> Reason | None:
@@ -283,7 +295,7 @@ def _short_reply(trial: Trial) -> str:
     assert trial.obstacle is not None and trial.back is not None
     back = trial.back
     if back.outcome in ("left", "delivered"):
-        return trial.obstacle.text.split(":")[0]
+        return _clause(trial.obstacle.text)
     return f"the reply is {back.outcome.replace('_', ' ')} at {back.at['host']}: {back.reason.text}"
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from ..model.result import Hop, Leaf, Step
 from ..model.rule import Miss, Rule
 from ..model.where import Where
+from ..model.world import World
+from .cause import cause_of, rule_label
 from .fixes import Fix
 from .parts import DECIDED_HERE, SHOWN, WORKS, WRONG, Diagnosis, Mark, Place
 from .passes import NAT_TARGETS, Pass, passes_of
@@ -32,8 +34,10 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         found += _listener(trial)
     if all(d.code != obstacle.code for d in found):
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
-        places = _end_place(obstacle.phase, leaf) if obstacle.code != "no_listener" else ()
-        found.append(Diagnosis(obstacle.code, obstacle.text, _where(obstacle.where), places))
+        pointed = obstacle.code == "no_listener" or any(d.places for d in found)
+        places = () if pointed else _end_place(obstacle.phase, leaf)
+        text = obstacle.text if found else cause_of(trial, obstacle)
+        found.append(Diagnosis(obstacle.code, text, _where(obstacle.where), places))
     if obstacle.code == "zone_mismatch":
         found = [_other_zone(trial, found[-1])]
     found += _late_marks(trial)
@@ -52,11 +56,11 @@ def _other_zone(trial: Trial, plain: Diagnosis) -> Diagnosis:
     host = trial.obstacle.host
     zones = [h.conntrack["zone"] for h in trial.leaf.hops if h.host == host and h.conntrack]
     rules = [s for h in trial.leaf.hops if h.host == host for s in h.steps if s.matched and s.target == "CT"]
-    who = f", put there by {_label(rules[-1])}" if rules else ""
+    who = f", put there by {rule_label(rules[-1])}" if rules else ""
     came = trial.back.hops[-1].in_dev
     text = (
         f"the request's connection on {host} is in conntrack zone {zones[-1] if zones else 0}{who}; "
-        f"the reply comes in by {came}, which no rule puts into that zone: {trial.obstacle.text}"
+        f"the reply comes in by {came}, which no rule puts into that zone, and conntrack looks only there"
     )
     return Diagnosis("zone_mismatch", text, _where(*(r.where for r in rules[-1:]), *plain.evidence), plain.places)
 
@@ -76,7 +80,7 @@ def _late_marks(trial: Trial) -> list[Diagnosis]:
             rule = next((r for r in rules if r.fwmark is not None and (mark ^ r.fwmark) & r.fwmask == 0), None)
             if rule is not None:
                 right = "mangle OUTPUT" if hop.in_dev is None else "mangle PREROUTING"
-                text = f"{_label(step)} sets the mark after routing: rule {rule.priority} ({rule.text}) never sees it; "
+                text = f"{rule_label(step)} sets the mark after routing: rule {rule.priority} ({rule.text}) never sees it; "
                 text += f"set it in {right}"
                 found.append(
                     Diagnosis("mark_too_late", text, _where(step.where, rule.where), (((FORWARD, index, i), SHOWN),))
@@ -117,8 +121,8 @@ def _untranslated(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     elif last.skipped and last.decided_at is not None:
         found.append(_decided_earlier(trial, passes, last))
     if not last.skipped:
-        found += _near_misses(last.hop, last.index, "POSTROUTING")
-        found += [_unfit(rule, miss) for rule, miss in last.unfit[:3]]
+        found += _near_misses(trial.world, last.hop, last.index, "POSTROUTING")
+        found += [_unfit(trial, last, rule, miss) for rule, miss in last.unfit[:3]]
         if last.hop.conntrack is None and _tracked_host(last.hop):
             text = f"conntrack has no entry for this packet on {last.hop.host} ({_state(last.hop)}), so the nat table is skipped"
             code = "conntrack_invalid" if "INVALID" in _state(last.hop) else "chain_not_consulted"
@@ -134,11 +138,37 @@ def _state(hop: Hop) -> str:
     return next((s.conntrack or "" for s in hop.steps if s.stage == "conntrack"), "untracked")
 
 
-def _unfit(rule: Rule, miss: Miss) -> Diagnosis:
+def _unfit(trial: Trial, last: Pass, rule: Rule, miss: Miss) -> Diagnosis:
     text = (
         f"{_rule_name(rule)} was not consulted (the connection was decided before) and would not match anyway: {miss}"
+        f"{_nobodys(trial.world, miss.criterion)}"
     )
-    return Diagnosis("criterion_failed", text, _where(rule.where))
+    skipped = _step_index(last.hop, "nat", "POSTROUTING", "not consulted")
+    mark = Mark("✗", "", f"{rule.rule_id.index} not consulted; it would not match: {miss}")
+    places = (((FORWARD, last.index, skipped), mark),) if skipped is not None else ()
+    return Diagnosis("criterion_failed", text, _where(rule.where), places)
+
+
+def _nobodys(world: World, criterion: str) -> str:
+    """A word about a source or destination that nothing in the snapshot has: mistyped, most likely."""
+    option, _, named = criterion.partition(" ")
+    if option not in ("-s", "-d"):
+        return ""
+    from ..model.addr import parse_prefix
+
+    try:
+        prefix = parse_prefix(named)
+    except ValueError:
+        return ""
+    hosts = world.hosts.values()
+    owned = any(a.family == prefix.family and a.local in prefix for h in hosts for a in h.addresses)
+    routed = any(
+        route.prefix.plen and (route.prefix.value in prefix or prefix.value in route.prefix)
+        for h in hosts for (family, _), routes in h.routes.items() if family == prefix.family for route in routes
+    )  # fmt: skip
+    if owned or routed:
+        return ""
+    return f". Nothing in the snapshot has {named}, no interface and no route: is it mistyped?"
 
 
 def _rule_name(rule: Rule) -> str:
@@ -198,7 +228,12 @@ def _stale(trial: Trial, last: Pass, fixes: list[Fix]) -> Diagnosis:
     return Diagnosis(code, text, _where(last.conn_where, last.skipped[0].where), places)
 
 
-def _near_misses(hop: Hop, index: int, chain: str, phase: str = FORWARD) -> list[Diagnosis]:
+def _criterion(note: str | None) -> str:
+    """The criterion in a near miss's note (``-s 10.0.0.1/32, but the source is …``)."""
+    return (note or "").partition(", but ")[0]
+
+
+def _near_misses(world: World, hop: Hop, index: int, chain: str, phase: str = FORWARD) -> list[Diagnosis]:
     """Translating rules that were consulted and did not match: the first criterion that failed."""
     found = []
     for i, step in enumerate(hop.steps):
@@ -208,14 +243,9 @@ def _near_misses(hop: Hop, index: int, chain: str, phase: str = FORWARD) -> list
                 code = "owner_never_matches" if hop.in_dev is not None else code
             elif "match-set" in (step.note or ""):
                 code = "set_mismatch"
-            text = f"{_label(step)} does not match: {step.note}"
+            text = f"{rule_label(step)} does not match: {step.note}{_nobodys(world, _criterion(step.note))}"
             found.append(Diagnosis(code, text, _where(step.where), (((phase, index, i), WRONG),)))
     return found
-
-
-def _label(step: Step) -> str:
-    where = f", {step.where}" if step.where else ""
-    return f"{step.table} {step.chain} {step.rule} ({step.target or 'no target'}{where})"
 
 
 # ------------------------------------------------------------------------------------------------- refused
@@ -229,8 +259,7 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     index = len(leaf.hops) - 1
     hop = leaf.hops[-1]
     end = _end_place(obstacle.phase, leaf)
-    which = "the reply" if obstacle.phase == REPLY else "the packet"
-    found = [Diagnosis(obstacle.code, f"{which} meets {obstacle.text}", _where(obstacle.where), end)]
+    found = [Diagnosis(obstacle.code, cause_of(trial, obstacle), _where(obstacle.where), end)]
     stop = hop.steps[end[0][0][2]] if end else None
     if stop is None:
         return found
@@ -241,7 +270,7 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         near = step.matched is False and step.chain == stop.chain and step.table == stop.table and step.verdict is None
         if near and step.target == "ACCEPT":
             code = "set_mismatch" if "match-set" in (step.note or "") else "criterion_failed"
-            text = f"{_label(step)} would have let it pass, but does not match: {step.note}"
+            text = f"{rule_label(step)} would have let it pass, but does not match: {step.note}"
             found.append(Diagnosis(code, text, _where(step.where), (((obstacle.phase, index, i), SHOWN),)))
     return found[:4]
 

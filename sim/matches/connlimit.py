@@ -6,7 +6,7 @@ no longer count. What it had counted before is in no dump: every entry of conntr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..engine import conntrack
 from ..model.addr import BITS, format_addr, mask_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..model.packet import Skb
 
 Counted = tuple[int, Tuple]  # zone of the original direction, original tuple
+MAX_COLLECT = 64  # CONNCOUNT_GC_MAX_COLLECT
 
 
 @match("connlimit", doc="-m connlimit --connlimit-above 2 --connlimit-mask 24 --connlimit-saddr")
@@ -65,9 +66,10 @@ class Connlimit(Match):
         zone = 0 if conn is None else conn.zones[0] or conn.zones[1]
         counted = lists.get((addr, zone)) or self._earlier(addr, mask, zone, ctx) or None
         if (addr, zone) in lists or counted:
-            counted = self._count(counted or (), conn, skb, ctx, zone)
+            counted = self._add(counted or (), conn, skb, ctx, zone)
         else:
             counted = (self._own(conn, skb, ctx, zone),)
+            ctx.hs.match_state[self._swept(ctx, skb, zone)] = (ctx.now, 1)
         ctx.hs.match_state[ctx.slot] = {**lists, (addr, zone): counted}
         if not counted:
             raise HotDrop  # connlimit_mt() takes a count of 0 for a failure
@@ -86,27 +88,41 @@ class Connlimit(Match):
             if getattr(c.tuples[0], field) & mask == addr and (c.zones[0] or c.zones[1]) == zone
         )
 
-    def _count(self, counted: tuple[Counted, ...], conn: Conn | None, skb: Skb, ctx: Ctx,
-               zone: int) -> tuple[Counted, ...]:  # fmt: skip
-        """__nf_conncount_add(): forget what is gone, add this connection unless it is there."""
+    def _swept(self, ctx: Ctx, skb: Skb, zone: int) -> tuple[Any, ...]:
+        """Where it is kept when a list was last looked through, and how many were left."""
+        addr = (skb.dst if self.dest else skb.src) & mask_of(skb.family, self.plen)
+        return "conncount", ctx.slot, addr, zone
+
+    def _add(self, counted: tuple[Counted, ...], conn: Conn | None, skb: Skb, ctx: Ctx,
+             zone: int) -> tuple[Counted, ...]:  # fmt: skip
+        """__nf_conncount_add(): a list is looked through once a tick. What one packet causes happens in one tick; two
+        packets with different times are taken to be further apart."""
+        key = self._swept(ctx, skb, zone)
+        at, left = ctx.hs.match_state.get(key) or (None, 0)
         settled = IPS_CONFIRMED | IPS_ASSURED
         if conn is not None and conn.status & settled == settled:
+            if at == ctx.now:
+                return counted
             # -EEXIST, nf_conncount_gc_list(): an assured connection is never added late, and goes like others when closed
             alive = ((one, _live(one, ctx)) for one in counted)
-            return tuple(one for one, other in alive if other is not None and not _closed(other))
+            kept = tuple(one for one, other in alive if other is not None and not _closed(other))
+            ctx.hs.match_state[key] = (ctx.now, len(kept))
+            return kept
         mine = self._own(conn, skb, ctx, zone)
-        kept = []
-        here = False
-        for one in counted:
+        confirmed = conn is not None and conn.status & IPS_CONFIRMED
+        if not confirmed and at == ctx.now and len(counted) - left < MAX_COLLECT:
+            return (*counted, mine)
+        kept = ()
+        for place, one in enumerate(counted):
             other = _live(one, ctx)
             if other is None:
                 continue
             if _same(one, mine, ctx):
-                here = True
-            elif _closed(other):
-                continue
-            kept.append(one)
-        return tuple(kept) if here else (*kept, mine)
+                return (*kept, *counted[place:])  # "already exists" ends the loop
+            if not _closed(other):
+                kept = (*kept, one)
+        ctx.hs.match_state[key] = (ctx.now, len(kept))
+        return (*kept, mine)
 
     def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx, zone: int) -> Counted:
         """get_ct_or_tuple_from_skb()"""

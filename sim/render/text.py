@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..explain.fixes import Fix
 
 INDENT = 6
+LEFT = 46  # columns that the left part of the path takes where names are short
 DULL_FIELDS = {"ttl"}
 QUIET = {None, "ACCEPT", "CONTINUE", "RETURN", "JUMP", "GOTO"}
 
@@ -23,6 +24,46 @@ class Line(NamedTuple):
 
     text: str
     paint: tuple[str, ...] = ()
+
+
+class Row(NamedTuple):
+    """A line of the path: who, addresses, zone, conntrack's view. Laid out when all rows are known.
+
+    ``extra``: goes after ``left`` where there is room.
+    """
+
+    left: str
+    ends: str
+    zone: str = ""
+    state: str = ""
+    paint: tuple[str, ...] = ()
+    extra: str = ""
+
+
+def columns(lines: list[Line | Row], width: int) -> list[Line]:
+    """Rows in columns as wide as their cells need; what does not fit beside its left part goes below it."""
+    rows = [line for line in lines if isinstance(line, Row)]
+    room = max((len(row.ends) for row in rows), default=0)
+    state = max((len(row.state) for row in rows), default=0)
+    right = room + 6 + (2 + state if state else 0)
+    needed = max((len(row.left) for row in rows), default=0)
+    wanted = max((len(row.left + row.extra) for row in rows), default=0)
+    at = min(max(needed, min(wanted, LEFT)) + 2, max(width - right, 8))
+    out: list[Line] = []
+    for line in lines:
+        if isinstance(line, Line):
+            out.append(line)
+            continue
+        cells = f"{line.ends:<{room}}  {line.zone:>4}  {line.state}".rstrip()
+        if len(line.left) < at and at + len(cells) <= width:
+            left = line.left + line.extra if len(line.left + line.extra) < at else line.left
+            out.append(Line(left.ljust(at) + cells, line.paint))
+            continue
+        out.append(Line(fit(line.left, width), line.paint))
+        loose = " ".join(p for p in (line.ends, line.zone and f"zone {line.zone}", line.state) if p)
+        beside = at + len(cells) <= width
+        out += [Line((" " * at + cells) if beside else fit(" " * 8 + loose, width), line.paint)]
+    return out
 
 
 def render(
@@ -72,14 +113,21 @@ class Page:
             lines += self.block("EXPECT", f"{expectation.text}: {word}; {expectation.why}", gap=False)
         if self.x.cause:
             lines += self.block("WHY", self.x.cause)
-        extra = self.x.diagnosis[1 : None if self.verbose else 3]
-        for item in extra:
-            if item.code not in ("private_source_leaves",) or self.verbose:
-                lines += self.block("ALSO", self.x.numbered(item.text, item) + f" [{item.code}]", gap=False)
+        lines += self.also()
         lines += self.path()
         lines += self.fixes()
         lines += self.confirm()
         lines += self.assumptions()
+        return lines
+
+    def also(self) -> list[Line]:
+        """Further causes, then remarks."""
+        causes = [d for d in self.x.diagnosis[1:] if self.verbose or d.code != "private_source_leaves"]
+        shown = [*causes[: None if self.verbose else 2], *self.x.remarks[: None if self.verbose else 2]]
+        lines: list[Line] = []
+        for item in shown:
+            text = f"{self.x.numbered(item.text, item)} [{item.code}]"
+            lines += self.block("ALSO", text, gap=not lines and not self.x.cause)
         return lines
 
     def block(self, label: str, text: str, gap: bool = True) -> list[Line]:
@@ -92,7 +140,7 @@ class Page:
 
     def path(self) -> list[Line]:
         leaf = self.x.trial.leaf
-        lines = [Line(""), self.columns("PATH", "src → dst", "zone", "conntrack", ("dim",))]
+        lines: list[Line | Row] = [Line(""), Row("PATH", "src → dst", "zone", "conntrack", ("dim",))]
         lines += self.way(leaf, FORWARD)
         for response in leaf.responses:
             kind = "TCP reset" if response.kind == "tcp_reset" else f"ICMP {response.type}/{response.code}"
@@ -104,26 +152,12 @@ class Page:
         lines += self.reply()
         if self.verbose:
             lines += self.captures()
-        return lines
+        return columns(lines, self.width)
 
-    def columns(
-        self, left: str, ends_text: str, zone: str = "", conntrack: str = "", paint: tuple[str, ...] = ()
-    ) -> Line:
-        """Left part, addresses, zone, state; the right part gives way on narrow terminals."""
-        at = max(40, self.width - 58)
-        right = (
-            f"{ends_text:<38} {zone:>4}  {conntrack}"
-            if self.width >= 96
-            else f"{ends_text} {('zone ' + zone) if zone else ''} {conntrack}"
-        )
-        if len(left) >= at:
-            left = fit(left, at - 1)
-        return Line(fit(left.ljust(at) + right.rstrip(), self.width), paint)
-
-    def way(self, leaf: Leaf, phase: str) -> list[Line]:
+    def way(self, leaf: Leaf, phase: str) -> list[Line | Row]:
         counts: dict[str, int] = {}
         total = [h.host for h in leaf.hops]
-        lines: list[Line] = []
+        lines: list[Line | Row] = []
         for index, hop in enumerate(leaf.hops):
             counts[hop.host] = counts.get(hop.host, 0) + 1
             name = clean(hop.host)
@@ -132,7 +166,7 @@ class Page:
             lines += self.hop(leaf, phase, index, hop, name)
         return lines
 
-    def hop(self, leaf: Leaf, phase: str, index: int, hop: Hop, name: str) -> list[Line]:
+    def hop(self, leaf: Leaf, phase: str, index: int, hop: Hop, name: str) -> list[Line | Row]:
         last = index == len(leaf.hops) - 1
         shown = [(i, s) for i, s in enumerate(hop.steps) if self.shown(phase, index, i, s, last)]
         conn = hop.conntrack or {}
@@ -140,13 +174,14 @@ class Page:
         dull = all(s.stage in ("routing", "forward") for _, s in shown) and not last
         if dull and not self.verbose:
             way = f"sends by {hop.out_dev}" if hop.in_dev is None else f"forwarded {hop.in_dev} → {hop.out_dev}"
-            return [self.columns(f"  {name}  {way}{_ttl(hop)}", ends(hop.after or hop.before, leaf.state), zone, state)]
+            where = ends(hop.after or hop.before, leaf.state)
+            return [Row(f"  {name}  {way}", where, zone, state, extra=_ttl(hop))]
         head = f"  {name}  " + (f"in {hop.in_dev}" if hop.in_dev else "sent by the host itself")
-        lines = [self.columns(head, ends(hop.before, leaf.state), zone, state, ("bold",))]
+        lines: list[Line | Row] = [Row(head, ends(hop.before, leaf.state), zone, state, ("bold",))]
         for i, step in shown:
             lines += self.step(phase, index, i, step)
         if hop.out_dev and (last or self.verbose or ends(hop.before) != ends(hop.after)):
-            lines.append(self.columns(f"        out {hop.out_dev}", ends(hop.after, leaf.state)))
+            lines.append(Row(f"        out {hop.out_dev}", ends(hop.after, leaf.state)))
         return lines
 
     def shown(self, phase: str, hop: int, index: int, step: Step, last: bool) -> bool:
@@ -174,15 +209,15 @@ class Page:
         label = f"   {mark.sign or ' '}{number:>4}  {where:<12} "
         said = mark.text if mark.text is not None else "  ".join(clean(p) for p in _words(step) if p)
         room = self.width - len(label)
-        pieces = wrap(f"{said}   {mark.tail}".rstrip() if not mark.tail else said, room) or [""]
-        if not self.verbose and len(pieces) > 1 + (step.stage == "routing"):
-            pieces = [*pieces[: step.stage == "routing"], fit(" ".join(pieces[step.stage == "routing" :]), room)]
+        pieces = wrap(said, room) or [""]
+        if not self.verbose and len(pieces) > 2:
+            pieces = _shortened(step, said, room)
         if mark.tail and len(pieces[-1]) + len(mark.tail) + 3 <= room:
             pieces[-1] += "   " + mark.tail
         paint = ("red",) if mark.sign or step.verdict == "DROP" else ("yellow",) if mark.tail else ()
         return [Line((label if i == 0 else " " * len(label)) + piece, paint) for i, piece in enumerate(pieces)]
 
-    def reply(self) -> list[Line]:
+    def reply(self) -> list[Line | Row]:
         trial = self.x.trial
         obstacle, back = trial.obstacle, trial.back
         if obstacle is not None and obstacle.phase == FORWARD:
@@ -202,18 +237,15 @@ class Page:
             return []
         hosts = " → ".join(dict.fromkeys(clean(h.host) for h in back.hops))
         left = f"  reply    {hosts}"
-        return [
-            self.columns(
-                left, ends(back.packet, back.state), "", "arrives" if back.outcome == "delivered" else back.outcome
-            )
-        ]
+        end = "arrives" if back.outcome == "delivered" else back.outcome
+        return [Row(left, ends(back.packet, back.state), "", end)]
 
-    def captures(self) -> list[Line]:
-        lines = [Line(""), Line("CAPTURE  what tcpdump shows at each interface, in order")]
+    def captures(self) -> list[Line | Row]:
+        lines: list[Line | Row] = [Line(""), Line("CAPTURE  what tcpdump shows at each interface, in order")]
         for point in captures(self.x.trial):
             packet = point["packet"]
             text = f"  {point['phase']:<8} {point['host']} {point['interface']} {point['way']}"
-            lines.append(self.columns(text, ends(packet), "", f"ttl {packet.get('ttl')}"))
+            lines.append(Row(text, ends(packet), "", f"ttl {packet.get('ttl')}"))
         return lines
 
     # ------------------------------------------------------------------------------------------ fixes
@@ -305,6 +337,18 @@ def _words(step: Step) -> list[str]:
     if step.verdict not in QUIET and str(step.verdict) not in (step.text or ""):
         words.append(f"→ {step.verdict}")
     return words
+
+
+def _shortened(step: Step, said: str, room: int) -> list[str]:
+    """Two lines: of a rule its target, whatever its criteria; of anything else the beginning."""
+    head, dash, target = said.rpartition(" -j ")
+    if not step.rule or not dash:
+        first, *rest = wrap(said, room)
+        return [first, fit(" ".join(rest), room)]
+    target = f"-j {target}"
+    if len(target) > room:
+        return [fit(head, room), *wrap(target, room)[:3]]
+    return [fit(head, room), target]
 
 
 def _shown(value: Any) -> str:

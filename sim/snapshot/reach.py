@@ -31,8 +31,8 @@ def reached(tables: Iterable[Any], destination: int | None) -> Iterator[Line]:
 
 def _walk(table: Any, destinations: set[int] | None) -> Iterator[Line]:
     chains = table.chains
-    found = dict.fromkeys(name for name in known.BUILT_IN.get(table.name, ()) if name in chains)
-    pending = list(reversed(found))
+    pending = [name for name in reversed(known.BUILT_IN.get(table.name, ())) if name in chains]
+    seen = set(pending)  # targets too, so that each is looked for among the chains once
     while pending:
         name = pending.pop()
         called = []
@@ -41,9 +41,9 @@ def _walk(table: Any, destinations: set[int] | None) -> Iterator[Line]:
             yield name, words
             for at, word in enumerate(words[:-1]):
                 target = words[at + 1]
-                if word in _JUMPS and target not in found and target in chains:
-                    found[target] = None
-                    called.append(target)
+                if word in _JUMPS and target not in seen:
+                    seen.add(target)
+                    called += [target] if target in chains else []
         pending += reversed(called)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..engine.run import DUPLICATED
 from ..model.addr import AF_INET, format_addr
 from ..model.rule import V_CONTINUE, Target, Verdict
 from ..record import dataclass
@@ -13,8 +14,6 @@ from .common import Options
 if TYPE_CHECKING:
     from ..engine.run import Ctx
     from ..model.packet import Skb
-
-_BUSY = "nf_skb_duplicated"
 
 
 @target("TEE", doc="-j TEE --gateway 10.0.0.2 --oif eth1")
@@ -44,12 +43,12 @@ class Tee(Target):
     def apply(self, skb: Skb, ctx: Ctx) -> Verdict:
         from ..engine import icmp
 
-        if ctx.hs.misc.get(_BUSY):
+        if ctx.hs.misc.get(DUPLICATED):
             return V_CONTINUE
-        ctx.hs.misc[_BUSY] = True
+        ctx.hs.misc[DUPLICATED] = True
         try:
             # A device that does not exist is no constraint (nf_dup_ipv4_route: oif -1).
             icmp.tee(ctx, skb, self.gateway, self.oif if self.oif in ctx.host.links else None)
         finally:
-            del ctx.hs.misc[_BUSY]
+            ctx.hs.misc.pop(DUPLICATED, None)  # gone already if the copy's way went on in another context
         return V_CONTINUE

@@ -19,6 +19,7 @@ from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 from .generator import SYN, steady
 
 ARRIVALS = (1, 6, 17)
+TICKS = 0.009  # two jiffies and a bit: connlimit tidies up once a jiffy, so packets must not share one by chance
 GONE = "gone"  # neither delivered nor left
 
 
@@ -166,6 +167,8 @@ class KernelRun:
             h.name: {a.split()[0].partition("/")[0] for i in h.interfaces for a in i.addresses}
             for h in self.lab.topology.hosts
         }
+        self.ticks = any("connlimit" in line for host in situation["topology"]["hosts"].values()
+                         for line in (*host.get("iptables", ()), *host.get("iptables-legacy", ())))  # fmt: skip
         self.start: float | None = None
         self.done: dict[int, Observation] = {}
 
@@ -206,6 +209,8 @@ class KernelRun:
                 return Observation(index, None)
         if self.start is None:
             self.start = time.monotonic()
+        elif self.ticks:
+            time.sleep(TICKS)
         at = time.monotonic() - self.start
         try:
             result = self.wires.send(record)

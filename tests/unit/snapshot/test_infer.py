@@ -88,3 +88,30 @@ def test_rules_are_looked_at_and_not_read(host):
     made, _ = infer_network(only, FlowFacts())
     assert {"wan0", "vpn0"} <= made.links.keys()
     assert sum(table.unread() for table in only.tables) == sum(1 for t in only.tables for _ in t.texts())
+
+
+def test_of_many_destinations_only_those_of_the_flow_are_looked_at(host):
+    lines = ["*nat", ":PREROUTING ACCEPT [0:0]", ":SERVICES - [0:0]", "-A PREROUTING -j SERVICES"]
+    lines += [
+        f"-A SERVICES -d 203.0.{n >> 8}.{n & 255}/32 -j DNAT --to-destination 10.1.{n >> 8}.{n & 255}"
+        for n in range(1000)
+    ]
+    made, said = infer_network(
+        host(iptables_save__txt="\n".join([*lines, "COMMIT", ""])), FlowFacts(dst=ip("203.0.0.7"), indev="eth0")
+    )
+    inner = [str(r.prefix) for r in made.routes[AF_INET, 254] if r.prefix.plen == 32]
+    assert len(said) < 12 and "203.0.0.7" in owned(made) and not set(inner) - {"10.1.0.7/32"}
+
+
+def test_chains_that_nothing_jumps_to_say_nothing(host):
+    rules = "*filter\n:FORWARD ACCEPT [0:0]\n:DEAD - [0:0]\n-A DEAD -i eth9 -j DROP\nCOMMIT\n"
+    made, _ = infer_network(host(iptables_save__txt=rules), FlowFacts(dst=ip("8.8.8.8")))
+    assert "eth9" not in made.links
+
+
+def test_many_assumptions_of_a_kind_are_one_line(host):
+    rules = "".join(f"-A FORWARD -s 10.{n}.0.0/16 -i lan0 -j ACCEPT\n" for n in range(20))
+    text = f"*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -o wan0 -j ACCEPT\n{rules}COMMIT\n"
+    _, said = infer_network(host(iptables_save__txt=text), FlowFacts(dst=ip("8.8.8.8"), indev="lan0"))
+    (told,) = [line for line in said if "behind lan0" in line]
+    assert "10.0.0.0/16, 10.1.0.0/16, 10.2.0.0/16, 10.3.0.0/16 and 16 more are taken to be behind lan0" in told
