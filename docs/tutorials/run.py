@@ -41,6 +41,9 @@ def renewed(text: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["--check"]):
+        print("usage: run.py [--check]", file=sys.stderr)
+        return 2
     stale = 0
     for page in [HERE.parents[1] / "README.md", *sorted(HERE.glob("*.md"))]:
         old = page.read_text()

@@ -283,6 +283,7 @@ def _to_transport(ctx: Ctx, skb: Skb, dev: str) -> Fate:
     name = ctx.host.name
     if skb.is_icmp_error:
         _learn(ctx, skb)
+        sockets.hear_error(ctx, skb)
     found = sockets.lookup(ctx, skb)
     if found.kind in ("socket", "kernel", "unknown"):
         text = found.note or f"delivered to {name}"

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
 MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one, copies of copies at few
+MAX_ASIDES = 100  # a rule set that copies its own copies would breed for ever
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 
 
@@ -72,6 +73,7 @@ class Run:
         self.copies: list[dict[str, Any]] = []
         self.follow: Callable[[Run, Any], Any] | None = None  # walks a packet to its end (engine.walk)
         self.depth = 0  # how many packets caused each other
+        self.asides = 0  # how many were walked besides the packet itself
 
     def choose(self, what: str, options: Sequence[Option]) -> Any:
         """Take a branch. ``options`` non-empty; impossible ones (probability 0) are left out by the caller."""
@@ -100,8 +102,10 @@ class Run:
         hop, hops = self.hop, self.hops
         self.hops = []
         self.depth += 1
+        self.asides += 1
         try:
-            if self.depth > MAX_DEPTH or self.follow is None:
+            if self.depth > MAX_DEPTH or self.asides > MAX_ASIDES or self.follow is None:
+                self.note("copies and answers of copies and answers of this packet go on and on: not all are followed")
                 return None, []
             fate = self.follow(self, transfer)
             walked = self.hops

@@ -69,7 +69,27 @@ def remember(ctx: Ctx, skb: Skb, bound: bool = True) -> None:
     wildcard = not bound and skb.proto in (IPPROTO_UDP, IPPROTO_UDPLITE)
     key = _flow_key(skb.proto, skb.src, _near(skb), skb.dst, skb.dport)
     ctx.hs.match_state[key] = "wildcard" if wildcard else "bound"
+    if skb.proto == IPPROTO_TCP and skb.tcp_flags & (TH_SYN | TH_ACK) == TH_SYN:
+        ctx.hs.match_state["opening", *key[1:]] = (skb.tcp_seq, ctx.now)
     ctx.hs.match_state["sender"] = (skb.proto, skb.src, _near(skb) if skb.has_ports else 0)
+
+
+def hear_error(ctx: Ctx, skb: Skb) -> None:
+    """tcp_v4_err(): an ICMP error about a connect() that nobody has answered yet ends its socket.
+
+    Not while connect() itself is still running (the socket is locked then, the error is only noted): that is the case
+    for all that the SYN causes before the call returns.
+    """
+    quoted = skb.inner
+    hard = skb.icmp_type in (11, 12) or (skb.icmp_type == 3 and skb.icmp_code <= 15 and skb.icmp_code != 4)
+    if not hard or quoted is None or quoted.proto != IPPROTO_TCP:
+        return
+    flow = (IPPROTO_TCP, quoted.src, quoted.sport, quoted.dst, quoted.dport)
+    opening = ctx.hs.match_state.get(("opening", *flow))
+    if opening is None or ctx.now <= opening[1] or (quoted.tcp_seq - opening[0]) & 0xFFFFFFFF > 1:
+        return
+    del ctx.hs.match_state["opening", *flow]
+    ctx.hs.match_state.pop(("socket", *flow), None)
 
 
 def _near(skb: Skb) -> Number:
@@ -156,6 +176,8 @@ def _tcp(ctx: Ctx, skb: Skb) -> Delivery:
         if socket.state != "LISTEN" and socket.remote == skb.src and ctx.same(skb.sport, socket.rport):
             return _to(ctx, socket)
     if _remembered(ctx, skb):
+        if skb.tcp_flags & (TH_SYN | TH_ACK) == TH_SYN | TH_ACK:
+            ctx.hs.match_state.pop(("opening", skb.proto, skb.dst, skb.dport, skb.src, skb.sport), None)
         return Delivery("socket", None, f"delivered to its connection on {ctx.host.name}")
     best: tuple[tuple[bool, bool, bool], Socket] | None = None
     for socket in candidates:

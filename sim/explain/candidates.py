@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from ..flow import Question
 from ..model.addr import AF_INET, BITS, Prefix, format_addr, is_private
 from ..model.packet import PROTO_NAME, WITH_PORTS
 from ..model.result import Hop, Leaf, Step
 from ..model.world import Host, World
-from ..record import dataclass
+from ..record import dataclass, replace
 from .passes import Pass, passes_of
 from .trial import FORWARD, REPLY, Obstacle, Trial
 from .whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
@@ -23,12 +24,15 @@ from .whatif_addr import AddressEdit
 class Candidate(NamedTuple):
     """Changes that go together. ``known``: a remedy people try; it is shown even where it fails.
 
-    ``unlikely``: how far the change is from what the asker may have meant (a guessed address …).
+    ``unlikely``: how far the change is from what the asker may have meant (a guessed address …); ``guess`` says it.
+    ``ask``: another packet to judge the change by, where it can only help later packets than the one asked about.
     """
 
     edits: tuple[Edit, ...]
     known: bool = False
     unlikely: int = 0
+    guess: str = ""
+    ask: Question | None = None
 
 
 @dataclass(slots=True)
@@ -204,7 +208,7 @@ def _nobody_answers(scene: Scene) -> Iterator[Candidate]:
         for target in _other_ends(scene, dev)[:4]:
             rule = f"-t nat -A PREROUTING -d {dst} -i {scene.hop.in_dev} -j DNAT --to-destination {target}"
             alike = target.rpartition(".")[2] == dst.rpartition(".")[2]
-            yield Candidate((scene.rule(rule),), unlikely=not alike)
+            yield Candidate((scene.rule(rule),), unlikely=not alike, guess=f"if {target} is the host meant")
 
 
 def _owner(world: World, family: int, addr: str) -> str | None:
@@ -217,13 +221,16 @@ def _owner(world: World, family: int, addr: str) -> str | None:
 def _other_ends(scene: Scene, dev: str | None) -> list[str]:
     """Addresses of hosts that the packet has not passed, the one with the same last digits first."""
     passed = {h.host for h in scene.leaf.hops}
+    routers = {  # nobody who names a host means the gateway of its network
+        n.via for h in scene.world.hosts.values() for routes in h.routes.values() for r in routes for n in r.nexthops
+    }  # fmt: skip
     bits = 0xFF if scene.family == AF_INET else 0xFFFF
     found = [
         a.local
         for h in scene.world.hosts.values()
         if h.name not in passed
         for a in h.addresses
-        if a.family == scene.family and a.local >> 24 != 127
+        if a.family == scene.family and a.local >> 24 != 127 and a.local not in routers
     ]
     found.sort(key=lambda a: (a & bits) != (scene.skb.dst & bits))
     return [scene.addr(a) for a in found]
@@ -276,6 +283,27 @@ def _let_pass(scene: Scene) -> Iterator[Candidate]:
         yield Candidate((scene.rule(f"{table}-P {step.chain} ACCEPT"),))
 
 
+# ------------------------------------------------------------------------------------------------- size
+
+
+def _smaller_segments(scene: Scene) -> Iterator[Candidate]:
+    """A TCP packet that is too big: connections made from now on agree on segments that fit. Judged by their SYN."""
+    packet = scene.trial.question.packet
+    if packet.get("proto") != "tcp":
+        return
+    rt = getattr(scene.skb, "rt", None)
+    dev = scene.hop.out_dev or getattr(rt, "dev", None) or getattr(getattr(rt, "leg", None), "dev", None)
+    own = scene.hop.in_dev is None
+    chain = "OUTPUT" if own else "FORWARD"
+    out = f" -o {dev}" if dev else ""
+    rule = f"-t mangle -A {chain}{out} -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+    header = 40 if scene.family == AF_INET else 60
+    size = int(packet.get("len") or scene.skb.length)
+    syn = {k: v for k, v in packet.items() if k not in ("len", "payload", "flags", "tcp_flags", "df")}
+    ask = replace(scene.trial.question, packet={**syn, "flags": "S", "mss": size - header})
+    yield Candidate((scene.rule(rule),), known=True, ask=ask)
+
+
 # ------------------------------------------------------------------------------------------ source address
 
 
@@ -308,9 +336,11 @@ def _translate(scene: Scene) -> Iterator[Candidate]:
         conn = last.conn
         yield Candidate((ConntrackDelete(scene.host.name, conn.tuples[0], conn.zones[0]),))
     if last is not None and last.decided_at is not None:
-        extra = () if last.skipped else (masquerade,)
-        for candidate in _separate_passes(scene, here, inside):
-            yield Candidate((*candidate.edits, *extra), candidate.known)
+        for extra in [()] if last.skipped else _mended(scene, last, inside) or [(masquerade,)]:
+            for candidate in _separate_passes(scene, here, inside):
+                yield Candidate((*candidate.edits, *extra), candidate.known)
+    for mended in _mended(scene, last, inside) if last is not None else ():
+        yield Candidate(mended)
     yield Candidate((masquerade,), known=True)
     own = next((a for a in scene.host.addresses if a.dev == out and a.family == scene.family and not a.secondary), None)
     if own is not None and not (last is not None and last.skipped):
@@ -319,12 +349,26 @@ def _translate(scene: Scene) -> Iterator[Candidate]:
         )
 
 
+def _mended(scene: Scene, last: Pass, inside: str) -> list[tuple[Edit, ...]]:
+    """A translating rule whose only fault is its source: put right in its place, rather than a second rule added."""
+    from .passes import tried_rules
+
+    found: list[tuple[Edit, ...]] = []
+    for rule, miss in tried_rules(scene.trial.world, scene.leaf, last.hop, "POSTROUTING"):
+        if miss is None or not miss.criterion.startswith("-s ") or rule.text.count(f"{miss.criterion} ") != 1:
+            continue
+        text = rule.text.replace(miss.criterion, f"-s {inside}")
+        found.append((scene.rule(f"-t nat -R POSTROUTING {rule.rule_id.index} {text}"),))
+    return found[:1]
+
+
 def _separate_passes(scene: Scene, here: list[Pass], inside: str) -> Iterator[Candidate]:
     """Zones (numbered like the passes) or no tracking, so that the last pass is a connection of its own."""
     first, last = here[-2].hop, here[-1].hop
     taken = {z for p in here for z in (p.zone,) if z}
     one, two = (n + max(taken, default=0) for n in (len(here) - 1, len(here)))
     raw = "-t raw -A PREROUTING"
+    yield from _zone_per_pass(scene, [p.hop for p in here], inside)
     if first.in_dev is None or last.in_dev is None:
         chain = "-t raw -A OUTPUT" if first.in_dev is None else raw
         where = "" if first.in_dev is None else f" -i {first.in_dev}"
@@ -371,16 +415,54 @@ def _steer_reply(scene: Scene) -> Iterator[Candidate]:
             return
 
 
+def _zone_per_pass(scene: Scene, passes: list[Hop], inside: str) -> Iterator[Candidate]:
+    """Zone rules that the flow meets, replaced by a consistent pair: the first pass has its zone in both directions.
+
+    Its requests come in by the first interface, its replies by the last one, for the inside; all else stays in zone 0.
+    """
+    first, last = passes[0], passes[-1]
+    have = _zone_rules(scene)
+    if len(passes) != 2 or not have or first.in_dev is None or last.in_dev is None:
+        return
+    wanted = [f"-i {first.in_dev} -j CT --zone 1", f"-i {last.in_dev} -d {inside} -j CT --zone 1"]
+    missing = [w for w in wanted if w not in have.values()]
+    wrong = [index for index, text in have.items() if text not in wanted]
+    raw = "-t raw"
+    edits = [
+        scene.rule(f"{raw} -R PREROUTING {index} {text}") for index, text in zip(wrong, missing[::-1], strict=False)
+    ]
+    edits += [scene.rule(f"{raw} -D PREROUTING {index}") for index in sorted(wrong[len(missing) :], reverse=True)]
+    edits += [scene.rule(f"{raw} -A PREROUTING {text}") for text in missing[::-1][len(wrong) :]]
+    if edits:
+        yield Candidate(tuple(edits))
+
+
+def _zone_rules(scene: Scene) -> dict[int, str]:
+    """Rules of raw PREROUTING that give zones to packets of this flow, by number."""
+    ways = [scene.trial.leaf, *([scene.trial.back] if scene.trial.back is not None else [])]
+    return {
+        s.rule: s.text or ""
+        for leaf in ways for hop in leaf.hops if hop.host == scene.host.name for s in hop.steps
+        if s.matched and s.target == "CT" and s.chain == "PREROUTING" and s.rule and "--zone" in (s.text or "")
+    }  # fmt: skip
+
+
 def _same_zone(scene: Scene) -> Iterator[Candidate]:
     zones = [h.conntrack["zone"] for h in scene.trial.leaf.hops if h.host == scene.host.name and h.conntrack]
     arrived = next((h.in_dev for h in scene.leaf.hops if h.host == scene.host.name), None)
+    passes = [h for h in scene.trial.leaf.hops if h.host == scene.host.name]
+    if len(passes) > 1:
+        asker = scene.trial.asked.skb
+        src = asker.src or scene.skb.src
+        yield from _zone_per_pass(scene, passes, str(_network(scene.world, passes[0], asker.family, src)))
     for table in scene.host.tables:  # a rule that puts both directions into the zone could do so for one only
         chain = table.chains.get("PREROUTING") if table.name == "raw" and table.family == scene.family else None
         for index in range(1, min(len(chain), 200) + 1) if chain is not None else ():
             text = chain.rule(index).text  # type: ignore[union-attr]
             if " --zone " in text:
                 better = text.replace(" --zone ", " --zone-orig ")
-                yield Candidate((scene.rule(f"-t raw -R PREROUTING {index} {better}"),))
+                # Whoever gave a zone to an interface meant the pass, not one direction of it
+                yield Candidate((scene.rule(f"-t raw -R PREROUTING {index} {better}"),), unlikely=1)
     for zone in dict.fromkeys(z for z in reversed(zones) if z):
         yield Candidate((scene.rule(f"-t raw -A PREROUTING -i {arrived} -j CT --zone {zone}"),))
 
@@ -432,6 +514,7 @@ _MAKERS: dict[str, tuple[_Maker, ...]] = {
     "route_blackhole": (_route_in_the_way,),
     "rule_blackhole": (_route_in_the_way,),
     "neighbour_failed": (_nobody_answers,),
+    "fragmentation_needed": (_smaller_segments,),
     "dropped_by_rule": (_let_pass,),
     "rejected_by_rule": (_let_pass,),
     "dropped_by_policy": (_let_pass,),

@@ -39,7 +39,7 @@ def cause_of(trial: Trial, obstacle: Obstacle) -> str:
     said = means.format(host=host.name, dev=hop.in_dev or hop.out_dev or "this interface") if means else ""
     place = place_of(host, hop, obstacle.where)
     if place is None:
-        return f"{said or _in_general(obstacle.code)} (a default: the snapshot does not set it)" if means else _in_general(obstacle.code)  # noqa: E501
+        return f"{said} (a default: the snapshot does not set it)" if said else _in_general(obstacle.code)
     return f"{place}: {said or _in_general(obstacle.code)}"
 
 
@@ -79,12 +79,17 @@ def _routing(hop: Hop) -> Step | None:
 
 def _no_route(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     family = leaf.arrival[1].family if leaf.arrival else 2
-    have = [_route(r) for (f, table), routes in host.routes.items() if f == family and table not in (255, 253) for r in routes]
+    have = [
+        _route(r)
+        for (f, table), routes in host.routes.items()
+        if f == family and table not in (255, 253)
+        for r in routes
+    ]
     place = f" ({obstacle.where})" if obstacle.where else ""
     if not have:
         return f"the routing tables of {host.name}{place} are empty: there is not even a default route"
     shown = "; ".join(have[:3]) + (f" and {len(have) - 3} more" if len(have) > 3 else "")
-    return f"the routing tables of {host.name}{place} hold {shown}: none covers {hop.before.get('dst')}, and no default route does"
+    return f"the routing tables of {host.name}{place} hold {shown}: nothing for {hop.before.get('dst')}, and no default route"
 
 
 def _route(route: Route) -> str:
@@ -97,7 +102,7 @@ def _neighbour(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     dst = str(hop.after.get("dst") or hop.before.get("dst"))
     known = f"; its neighbour entry says so ({obstacle.where})" if obstacle.where else ""
     route = getattr(rt, "route", None)
-    if route is None:
+    if rt is None or route is None:
         return f"{_in_general('neighbour_failed')}{known}"
     place = f" ({route.where})" if route.where else ""
     dev = hop.out_dev or getattr(rt, "dev", None)
@@ -107,14 +112,18 @@ def _neighbour(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
             f"for itself, and nobody does{known}"
         )
     gateway = format_addr(rt.gateway_family, rt.gateway)
-    return f"route {_route(route)}{place} hands the packet to the gateway {gateway} on {dev}, which does not answer{known}"
+    return (
+        f"route {_route(route)}{place} hands the packet to the gateway {gateway} on {dev}, which does not answer{known}"
+    )
 
 
 def _too_big(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     rt = getattr(leaf.arrival[1], "rt", None) if leaf.arrival else None
     dev = hop.out_dev or getattr(rt, "dev", None) or getattr(getattr(rt, "leg", None), "dev", None)
     place = f" ({obstacle.where})" if obstacle.where else ""
-    told = any(r.kind == "icmp" and (r.type, r.code) in ((3, 4), (2, 0)) and r.outcome == "delivered" for r in leaf.responses)
+    told = any(
+        r.kind == "icmp" and (r.type, r.code) in ((3, 4), (2, 0)) and r.outcome == "delivered" for r in leaf.responses
+    )
     after = (
         "the sender learns the mtu from the ICMP error and may send smaller packets from now on; where that error is "
         "filtered on the way, the connection hangs"
@@ -129,14 +138,16 @@ def _by_rule(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     if not steps:
         place = place_of(host, hop, obstacle.where)
         return f"{place or 'a rule'}: {_in_general(obstacle.code)}"
-    before = sum(1 for s in hop.steps if s.matched is False and (s.table, s.chain) == (steps[-1].table, steps[-1].chain))
+    before = sum(
+        1 for s in hop.steps if s.matched is False and (s.table, s.chain) == (steps[-1].table, steps[-1].chain)
+    )
     tail = f"; no rule before it let the packet pass ({before} did not match)" if before else ""
     return f"{rule_label(steps[-1])} is the first rule that decides about it{tail}"
 
 
 def _by_policy(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     last = next((s for s in reversed(hop.steps) if s.verdict == "DROP"), None)
-    place = f" ({obstacle.where})" if obstacle.where else ""
+    place = f" ({str(obstacle.where).strip('()')})" if obstacle.where else ""
     if last is None:
         return f"the policy{place} decides: {_in_general('dropped_by_policy')}"
     tried = sum(1 for s in hop.steps if s.matched is False and (s.table, s.chain) == (last.table, last.chain))
@@ -150,15 +161,53 @@ def _listener(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     if not known:
         return f"the packet is through all hooks of {host.name}; nothing is bound to {p.get('proto')} port {p.get('dport')} there"
     file = next((s.where.file for s in known if s.where), "sockets")
-    return f"none of the {len(known)} listening sockets of {host.name} ({file}) is bound to {p.get('proto')} port {p.get('dport')}"
+    bound = f"is bound to {p.get('proto')} port {p.get('dport')}"
+    return f"none of the {len(known)} listening sockets of {host.name} ({file}) {bound}"
+
+
+def disguised(leaf: Leaf) -> tuple[int, int] | None:
+    """(hop, step) that last changed whom the reply seems to come from."""
+    for i in range(len(leaf.hops) - 1, -1, -1):
+        steps = leaf.hops[i].steps
+        for j in range(len(steps) - 1, -1, -1):
+            if {"src", "sport"} & steps[j].changes.keys():
+                return i, j
+    return None
+
+
+def _other_sender(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
+    """The reply came back changed, or by another way than the one that would restore it."""
+    found = disguised(leaf)
+    if leaf.outcome == "delivered" and found is not None:
+        at, step = leaf.hops[found[0]].host, leaf.hops[found[0]].steps[found[1]]
+        what = rule_label(step) if step.rule else f"{step.stage} {step.hook or ''}".strip()
+        return f"{what} of {at} gave the reply another sender" + (f": {step.note}" if step.note else "")
+    return _sent_by(host, hop, leaf, obstacle)
+
+
+def _sent_by(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
+    step = _routing(hop)
+    if step is None:
+        return obstacle.text
+    place = f" ({step.where})" if step.where else ""
+    return f"{hop.host} decides by {step.text}{place}; the request came another way"
+
+
+def _astray(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
+    step = _routing(hop)
+    if step is None:
+        return obstacle.text
+    place = f" ({step.where})" if step.where else ""
+    return f"{hop.host} decides by {step.text}{place}: no rule or route of it leads to {hop.after.get('dst')} inside the snapshot"
 
 
 def _untranslated(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     rules = [t for t in host.tables if t.name == "nat" and "POSTROUTING" in t.chains]
     count = sum(len(t.chains["POSTROUTING"]) for t in rules)
     place = next((t.chains["POSTROUTING"].where for t in rules), None)
-    have = "has no rule" if not count else "has one rule, which does not apply" if count == 1 else f"has {count} rules, none of which applies"  # noqa: E501
-    return f"nat POSTROUTING of {host.name}{f' ({place})' if place else ''} {have}: nothing gives {leaf.packet.get('src')} a public address"
+    have = {0: "has no rule", 1: "has one rule, which does not apply"}.get(count, f"has {count} rules, none applies")
+    chain = f"nat POSTROUTING of {host.name}" + (f" ({place})" if place else "")
+    return f"{chain} {have}: nothing gives {leaf.packet.get('src')} a public address"
 
 
 _SPECIAL: dict[str, Any] = {
@@ -170,4 +219,8 @@ _SPECIAL: dict[str, Any] = {
     "dropped_by_policy": _by_policy,
     "no_listener": _listener,
     "private_source_leaves": _untranslated,
+    "left_at_edge": _astray,
+    "reply_bypasses_nat": _other_sender,
+    "asymmetric_return": _sent_by,
+    "no_return_route": _sent_by,
 }

@@ -10,7 +10,7 @@ from ..model.result import Hop, Leaf, Step
 from ..model.rule import Miss, Rule
 from ..model.where import Where
 from ..model.world import World
-from .cause import cause_of, rule_label
+from .cause import cause_of, disguised, rule_label
 from .fixes import Fix
 from .parts import DECIDED_HERE, SHOWN, WORKS, WRONG, Diagnosis, Mark, Place
 from .passes import NAT_TARGETS, Pass, passes_of
@@ -36,6 +36,9 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
         pointed = obstacle.code == "no_listener" or any(d.places for d in found)
         places = () if pointed else _end_place(obstacle.phase, leaf)
+        changed = disguised(leaf) if obstacle.code == "reply_bypasses_nat" and leaf is not None else None
+        if changed is not None and leaf is not None and leaf.outcome == "delivered" and not pointed:
+            places = (((obstacle.phase, *changed), WRONG),)
         text = obstacle.text if found else cause_of(trial, obstacle)
         found.append(Diagnosis(obstacle.code, text, _where(obstacle.where), places))
     if obstacle.code == "zone_mismatch":
@@ -327,9 +330,14 @@ def _no_way_back(trial: Trial) -> list[Diagnosis]:
         bypassed or obstacle.code in ("no_route", "neighbour_failed", "no_return_route")
     ):
         text = f"{asked.host} receives the request, but its way back to {target}{leads}: {obstacle.text}"
+        if bypassed:
+            text = f"no route of {asked.host} leads back over {bypassed[0]}: {obstacle.text}"
         found.append(Diagnosis("no_return_route", text, _where(route.where if route else None, obstacle.where), end))
     if bypassed:
         text = f"the reply has to pass {bypassed[0]}, which translated the request, and does not"
+        if route is not None and route.text:
+            place = f" ({route.where})" if route.where else ""
+            text += f": {asked.host} sends it by {route.text}{place}"
         item = Diagnosis("reply_bypasses_nat", text, _where(obstacle.where), end)
         found.append(item)
     if obstacle.code == "reply_bypasses_nat":

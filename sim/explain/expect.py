@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..errors import InputError
+from ..model.addr import parse_addr
 from ..model.result import Hop, Step
 from ..model.rule import HOOK_NUMBER
 from .passes import NAT_TARGETS
@@ -168,6 +169,40 @@ def _out(trial: Trial, dev: str) -> tuple[bool, str]:
     hops = trial.leaf.hops
     if any(h.out_dev == dev for h in hops):
         return True, f"leaves by {dev}"
-    routes = [f"{h.host}: {s.text}" for h in hops for s in h.steps if s.stage in ("routing", "rerouting") and s.text]
-    outs = ", ".join(f"{h.host} {h.out_dev}" for h in hops if h.out_dev) or "no interface"
-    return False, f"leaves by {outs}; {'; '.join(routes[-2:])}" if routes else f"leaves by {outs}"
+    if not hops:
+        return False, f"the packet is never sent: {trial.leaf.reason.text}"
+    owners = [h for h in hops if dev in trial.world.hosts[h.host].links]
+    owners = [h for h in owners if h.out_dev] or owners
+    if not owners:
+        outs = ", ".join(f"{h.host} {h.out_dev}" for h in hops if h.out_dev) or "no interface"
+        return False, f"no host on its way has {dev}; it leaves by {outs}"
+    return False, "; ".join(dict.fromkeys(_left_by(trial, hop, dev) for hop in owners))
+
+
+def _left_by(trial: Trial, hop: Hop, dev: str) -> str:
+    """Which way a host that has the interface sends the packet, and which table would lead out of it."""
+    step = next((s for s in reversed(hop.steps) if s.stage in ("routing", "rerouting") and s.text), None)
+    went = f"leaves by {hop.out_dev}" if hop.out_dev else "does not send it on"
+    text = f"{hop.host} {went}" + (f": {step.text}" if step is not None else "")
+    return f"{text}; {_leading_to(trial, hop, dev, text)}"
+
+
+def _leading_to(trial: Trial, hop: Hop, dev: str, said: str) -> str:
+    """A route out of the interface for the destination, and the rule that would have to look it up."""
+    host, family = trial.world.hosts[hop.host], trial.question.family
+    dst = parse_addr(str(hop.after.get("dst") or hop.before["dst"]))[1]
+    tables = [
+        table
+        for (fam, table), routes in host.routes.items()
+        if fam == family
+        and table != 255
+        and any(dst in r.prefix and any(n.dev == dev for n in r.nexthops) for r in routes)
+    ]
+    for table in sorted(tables, key=lambda t: t == 254):
+        rules = [r for r in host.rules.get(family, ()) if r.table == table and r.action == "table"]
+        if table == 254:
+            later = "its metric or its prefix comes second" if "table main" in said else "it is asked later"
+            return f"table main has a route out of {dev} too, but {later}"
+        wants = f"rule {rules[0].priority} wants: {rules[0].text}" if rules else "no rule looks it up"
+        return f"table {table} would leave by {dev}, {wants}"
+    return f"no route of {hop.host} for this destination leads out of {dev}"

@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any
 
 from ..errors import NattraceError
+from ..flow import Question
 from ..model.drawn import Drawn
 from ..record import dataclass, field
 from .candidates import Candidate, candidates
@@ -84,23 +85,24 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
 
 def _weight(fix: Fix) -> int:
     """Commands, and one more for each that opens more than the flow needs."""
-    heavy = (" -D ", " -P ", "rp_filter=0")
-    return len(fix.edits) + sum(1 for _, command in fix.steps() if any(word in command for word in heavy))
+    heavy = {" -D ": 1, " -P ": 2, "rp_filter=0": 1}
+    opened = sum(cost for _, command in fix.steps() for word, cost in heavy.items() if word in command)
+    return len(fix.edits) + opened + bool(_id_changed(fix.trial))
 
 
 def _rank(fix: Fix) -> tuple[int, int, int, int]:
-    return (_weight(fix) + min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
+    return (_weight(fix) + 4 * min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
 
 
 def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
     works: list[Fix] = []
     failing: list[Fix] = []
-    queue: deque[tuple[tuple[Edit, ...], Trial]] = deque([((), trial)])
+    queue: deque[tuple[tuple[Edit, ...], Trial, str]] = deque([((), trial, "")])
     tried: set[tuple[Edit, ...]] = set()
     budget = MAX_TRIALS
     depth_found = MAX_DEPTH
     while queue:
-        done, here = queue.popleft()
+        done, here, guess = queue.popleft()
         depth = _depth(done, tried, trial)
         if works and len(done) >= depth_found:
             continue
@@ -110,9 +112,11 @@ def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
                 continue
             tried.add(edits)
             budget -= 1
-            fix = _try(trial, here, edits, candidate)
+            fix = _try(trial, here, edits, candidate._replace(guess=candidate.guess or guess))
             if fix is None:
                 continue
+            if fix.result == WORKS and any(set(fix.edits) == set(w.edits) for w in works):
+                continue  # the same changes in another order
             if fix.result == WORKS:
                 works.append(fix)
                 depth_found = min(depth_found, _weight(fix))
@@ -120,7 +124,7 @@ def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
                 if not done and candidate.known:
                     failing.append(fix)
                 if depth < MAX_DEPTH and progress(fix.trial) > progress(here):
-                    queue.append((edits, fix.trial))
+                    queue.append((edits, fix.trial, candidate.guess or guess))
     known = [
         f
         for f in failing
@@ -138,17 +142,21 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
         world = apply_all(here.world, candidate.edits)
         if world is here.world:
             return None
-        trial = attempt(world, original.question)
+        trial = attempt(world, candidate.ask or original.question)
     except NattraceError:
         return None
     result = WORKS if trial.ok else FAILS
     if not trial.ok and trial.forward_ok and original.obstacle is not None and original.obstacle.phase == FORWARD:
         result = FORWARD_ONLY
     text = describe(trial)
+    if candidate.ask is not None:
+        result, text = _judged_later(trial, candidate.ask, here)
     if result == FAILS and trial.leaf.outcome == original.leaf.outcome and trial.leaf.reason == original.leaf.reason:
         text = f"still {text}"
     elif result == FAILS and progress(trial) > progress(original):
         text = f"gets farther, but {text}"
+    if candidate.guess:
+        text = f"{candidate.guess}, {text}"
     hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)
     return Fix(edits, trial, result, text, _roughness(trial), candidate.unlikely + hairpins)
 
@@ -198,4 +206,23 @@ def _id_changed(trial: Trial) -> str:
     if got is None or got == asked:
         return ""
     what = "ICMP id" if key == "icmp_id" else "source port"
-    return f" ({what} drawn anew)" if isinstance(got, Drawn) else f" (with a new {what}: {got})"
+    if isinstance(got, Drawn):
+        return f" ({what} drawn anew)"
+    hosts = [h.host for h in trial.leaf.hops]
+    holder = "the entry of the first pass holds" if any(hosts.count(h) > 1 for h in hosts) else "another entry holds"
+    why = "" if isinstance(asked, Drawn) else f": {holder} {asked} already"
+    return f" (its {what} becomes {got}{why})"
+
+
+def _judged_later(trial: Trial, ask: Question, here: Trial) -> tuple[str, str]:
+    """A change that cannot help the packet asked about, but the connections made after it: their SYN tells."""
+    offered = ask.packet["mss"]
+    header = int(here.question.packet.get("len") or here.leaf.arrival[1].length) - offered
+    clamped = [s.changes["mss"][1] for h in trial.leaf.hops for s in h.steps if "mss" in s.changes]
+    if not clamped:
+        return FAILS, f"the mss {offered} of a new connection's SYN is not lowered"
+    lowest = min(int(c) for c in clamped)
+    if not trial.ok:
+        return FAILS, f"the mss of a new connection's SYN becomes {lowest}, but {describe(trial)}"
+    text = f"for new connections: the mss {offered} of their SYN becomes {lowest}"
+    return WORKS, f"{text}, segments have {lowest + header} bytes at most and fit"

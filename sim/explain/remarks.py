@@ -3,9 +3,10 @@ translation, a payload that names addresses, rules that the packet never gets to
 
 from __future__ import annotations
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from ..model.result import Hop, Step
+from ..model.where import Where
 from .parts import Diagnosis
 from .trial import REPLY, Trial
 
@@ -56,7 +57,11 @@ def _owner(hop: Hop, table: str, chain: str, steps: list[Step]) -> Diagnosis:
     first, last = steps[0], steps[-1]
     several = len(steps) > 1
     numbers = f"{first.rule}–{last.rule}" if several else str(first.rule)
-    place = f" ({first.where}{f'–{last.where.line}' if several and last.where and last.where.line else ''})" if first.where else ""
+    place = (
+        f" ({first.where}{f'–{last.where.line}' if several and last.where and last.where.line else ''})"
+        if first.where
+        else ""
+    )
     if hop.in_dev is not None:
         why = "only forwards this packet: it has no socket here, so no owner. Select by -s instead"
     else:
@@ -86,14 +91,18 @@ def _one_to_one(step: Step) -> bool:
     """A mapping of one address onto one other keeps apart what was apart: nothing is undone."""
     words = (step.text or "").split()
     old = str(step.changes["src"][0])
-    single = any(a == "-s" and b in (old, f"{old}/32", f"{old}/128") for a, b in zip(words, words[1:], strict=False))
+    single = any(a == "-s" and b in (old, f"{old}/32", f"{old}/128") for a, b in pairwise(words))
     return step.target == "NETMAP" or (single and step.target == "SNAT")
 
 
 def _again(chosen: tuple[Hop, Step], hop: Hop, step: Step) -> Diagnosis:
     before, old = chosen
     where = f" ({old.where})" if old.where else ""
-    what = f"what {before.host}'s {old.table} {old.chain} {old.rule}{where} chose" if old.rule else f"what {before.host} chose"
+    what = (
+        f"what {before.host}'s {old.table} {old.chain} {old.rule}{where} chose"
+        if old.rule
+        else f"what {before.host} chose"
+    )
     at = f"{hop.host}'s {step.table} {step.chain} {step.rule or ''}".rstrip()
     place = f" ({step.where})" if step.where else ""
     text = f"{at}{place} rewrites {step.changes['src'][0]} to {step.changes['src'][1]}: {what} is not seen beyond {hop.host}"
@@ -157,7 +166,7 @@ def _unreached(trial: Trial) -> list[Diagnosis]:
         rules = _would_match(trial, hop, chain)
         if rules:
             label, wheres = rules
-            text = f"{label}, but the packet does not get there: it ends {_end(hop)}, and the counter stays 0"
+            text = f"{label}, but is not reached: the packet ends {_end(hop)}; the rule's counter stays 0"
             return [Diagnosis("chain_not_consulted", text, wheres)]
     return []
 
@@ -176,7 +185,7 @@ def _stands_after(hop: Hop, chain: str) -> bool:
     return _ORDER.get((last.hook or "", last.table or ""), 9) < 2
 
 
-def _would_match(trial: Trial, hop: Hop, chain: str) -> tuple[str, tuple] | None:  # type: ignore[type-arg]
+def _would_match(trial: Trial, hop: Hop, chain: str) -> tuple[str, tuple[Where, ...]] | None:
     from .passes import tried_rules
 
     leaf = trial.leaf

@@ -195,6 +195,8 @@ def _judge_reply(trial: Trial) -> Obstacle | None:
     if got == want and home and same_id:
         return None
     names = [_name(skb.family, addr, port) for addr, port in (got, want)]
+    if got[0] == want[0]:
+        names[0] = "another port" + (" (drawn by the kernel)" if isinstance(got[1], Drawn) else f", {got[1]}")
     text = f"the reply arrives from {names[0]}, not from {names[1]}: it does not belong to the flow and is refused"
     if not same_id:
         text = "the reply arrives with another ICMP id than the request had: it does not belong to the flow"

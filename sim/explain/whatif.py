@@ -132,10 +132,9 @@ class PolicyRuleEdit:
 
     def apply(self, world: World) -> World:
         host = host_of(world, self.host)
-        rule = parse_fib_rule(host, self.spec)
         if self.verb == "del":
-            named = any(w in self.spec.split() for w in ("prio", "pref", "priority", "preference", "order"))
-            return world.with_host(delete_fib_rule(host, rule, self.spec, named))
+            return world.with_host(delete_fib_rule(host, self.spec))
+        rule = parse_fib_rule(host, self.spec)
         return world.with_host(add_fib_rule(host, rule))
 
     def commands(self) -> list[str]:

@@ -16,6 +16,10 @@ from ..model.world import Host
 
 WHERE = Where("what-if")
 TABLES = {"local": 255, "main": 254, "default": 253}
+_ACTIONS = ("blackhole", "unreachable", "prohibit", "nop")
+_ALIAS = {
+    "priority": "prio", "preference": "prio", "pref": "prio", "order": "prio", "table": "lookup", "dev": "iif", "dsfield": "tos",
+}  # fmt: skip
 _TYPES = ("unicast", "local", "broadcast", "multicast", "unreachable", "prohibit", "blackhole", "throw")
 
 
@@ -143,20 +147,11 @@ def parse_fib_rule(host: Host, text: str) -> FibRule:
     words = text.split()
     invert = bool(words) and words[0] == "not"
     action = "table"
-    for kind in ("blackhole", "unreachable", "prohibit", "nop"):
+    for kind in _ACTIONS:
         if kind in words:
             action = kind
             words.remove(kind)
-    alias = {
-        "priority": "prio",
-        "preference": "prio",
-        "pref": "prio",
-        "order": "prio",
-        "table": "lookup",
-        "dev": "iif",
-        "dsfield": "tos",
-    }
-    words = [alias.get(w, w) for w in words[invert:]]
+    words = [_ALIAS.get(w, w) for w in words[invert:]]
     known = {
         "from",
         "to",
@@ -226,14 +221,30 @@ def add_fib_rule(host: Host, rule: FibRule) -> Host:
     )
 
 
-def delete_fib_rule(host: Host, rule: FibRule, text: str, by_priority: bool) -> Host:
-    old = host.rules.get(rule.family, ())
-    for i, have in enumerate(old):
-        same = (have.src, have.dst, have.iif, have.oif, have.fwmark, have.table) == (
-            rule.src, rule.dst, rule.iif, rule.oif, rule.fwmark, rule.table)  # fmt: skip
-        if same and (not by_priority or have.priority == rule.priority):
-            return host.with_(rules={**host.rules, rule.family: old[:i] + old[i + 1 :]})
-    raise InputError(f"{text!r}: {host.name} has no such rule")
+_NAMED = {
+    "from": "src", "to": "dst", "iif": "iif", "oif": "oif", "fwmark": "fwmark", "prio": "priority", "lookup": "table",
+    "tos": "tos", "uidrange": "uid_range", "ipproto": "ipproto", "sport": "sport", "dport": "dport", "goto": "goto",
+}  # fmt: skip
+
+
+def delete_fib_rule(host: Host, text: str) -> Host:
+    """The first rule that has everything that was named; ``priority 102`` alone will do (fib_rules.c rule_find())."""
+    words = [_ALIAS.get(w, w) for w in text.split()]
+    if not words:
+        raise InputError("ip rule del: which rule?", remedy="example: del priority 102")
+    says_where = any(w in _ACTIONS or w in ("lookup", "goto") for w in words)
+    wanted = parse_fib_rule(host, text if says_where else f"{text} lookup main")
+    named = [field for word, field in _NAMED.items() if word in words]
+    named += ["action"] if any(w in _ACTIONS for w in words) else []
+    named += ["invert"] if words[0] == "not" else []
+    families = (wanted.family,) if wanted.src or wanted.dst else (AF_INET, AF_INET6)
+    for family in families:
+        old = host.rules.get(family, ())
+        for i, have in enumerate(old):
+            if all(getattr(have, field) == getattr(wanted, field) for field in named):
+                return host.with_(rules={**host.rules, family: old[:i] + old[i + 1 :]})
+    known = ", ".join(str(r.priority) for r in host.rules.get(families[0], ()))
+    raise InputError(f"{text!r}: {host.name} has no such rule", remedy=f"priorities in use: {known or 'none'}")
 
 
 __all__ = ["AF_INET6", "add_fib_rule", "add_route", "delete_fib_rule", "delete_route", "parse_fib_rule", "parse_route"]

@@ -63,12 +63,13 @@ class Connlimit(Match):
         lists = ctx.hs.match_state.get(ctx.slot) or {}
         mask = mask_of(skb.family, self.plen)
         addr = (skb.dst if self.dest else skb.src) & mask
-        zone = 0 if conn is None else conn.zones[0] or conn.zones[1]
+        zones = _zones(conn, skb)
+        zone = zones[0] or zones[1]
         counted = lists.get((addr, zone)) or self._earlier(addr, mask, zone, ctx) or None
         if (addr, zone) in lists or counted:
             counted = self._add(counted or (), conn, skb, ctx, zone)
         else:
-            counted = (self._own(conn, skb, ctx, zone),)
+            counted = (self._own(conn, skb, ctx),)
             ctx.hs.match_state[self._swept(ctx, skb, zone)] = (ctx.now, 1)
         ctx.hs.match_state[ctx.slot] = {**lists, (addr, zone): counted}
         if not counted:
@@ -108,7 +109,7 @@ class Connlimit(Match):
             kept = tuple(one for one, other in alive if other is not None and not _closed(other))
             ctx.hs.match_state[key] = (ctx.now, len(kept))
             return kept
-        mine = self._own(conn, skb, ctx, zone)
+        mine = self._own(conn, skb, ctx)
         confirmed = conn is not None and conn.status & IPS_CONFIRMED
         if not confirmed and at == ctx.now and len(counted) - left < MAX_COLLECT:
             return (*counted, mine)
@@ -124,9 +125,11 @@ class Connlimit(Match):
         ctx.hs.match_state[key] = (ctx.now, len(kept))
         return (*kept, mine)
 
-    def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx, zone: int) -> Counted:
+    def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx) -> Counted:
         """get_ct_or_tuple_from_skb()"""
-        return (conn.zones[0], conn.tuples[0]) if conn is not None and conn.conn_id else (zone, _tuple(skb, ctx))
+        if conn is not None and conn.conn_id:
+            return conn.zones[0], conn.tuples[0]
+        return _zones(conn, skb)[0], _tuple(skb, ctx)
 
     def miss(self, skb: Skb, ctx: Ctx) -> Miss:
         lists = ctx.hs.match_state.get(ctx.slot) or {}
@@ -139,6 +142,13 @@ class Connlimit(Match):
     def words(self) -> list[str]:
         out = opt("--connlimit-above" if self.above else "--connlimit-upto", False, self.limit)
         return [*out, "--connlimit-mask", str(self.plen), "--connlimit-daddr" if self.dest else "--connlimit-saddr"]
+
+
+def _zones(conn: Conn | None, skb: Skb) -> tuple[int, int]:
+    """nf_ct_zone() of the entry or, before conntrack, of the template that -j CT put in its place."""
+    if conn is not None and conn.conn_id:
+        return conn.zones
+    return skb.template.zones if skb.template is not None else (0, 0)
 
 
 def _tuple(skb: Skb, ctx: Ctx) -> Tuple:

@@ -210,6 +210,9 @@ class Page:
         said = mark.text if mark.text is not None else "  ".join(clean(p) for p in _words(step) if p)
         room = self.width - len(label)
         pieces = wrap(said, room) or [""]
+        if step.rule and len(pieces) == 2 and " -j " in said:
+            head, _, target = said.rpartition(" -j ")
+            pieces = [head, f"-j {target}"] if max(len(head), len(target) + 3) <= room else pieces
         if not self.verbose and len(pieces) > 2:
             pieces = _shortened(step, said, room)
         if mark.tail and len(pieces[-1]) + len(mark.tail) + 3 <= room:
@@ -252,6 +255,8 @@ class Page:
 
     def fixes(self) -> list[Line]:
         works = [f for f in self.x.fixes if f.result == WORKS]
+        if not self.verbose and len(works) > 1 and _alike(works[0], works[1]):
+            works = works[:1]  # a variant of the first, not another way
         failing = [f for f in self.x.fixes if f.result != WORKS]
         lines: list[Line] = []
         for i, fix in enumerate(works[: None if self.verbose else 2]):
@@ -267,7 +272,8 @@ class Page:
         lines = []
         for i, (host, command) in enumerate(fix.steps()):
             head = (label if i == 0 else "").ljust(INDENT)
-            lines.append(Line(head + clean(f"{host}: {command}" if several else command), paint))
+            typed = clean(f"{host}: {command}" if several else command)
+            lines += [Line(piece, paint) for piece in _continued(head, typed, self.width)]
         where = f"on {fix.hosts[0]}, " if self.several and not several else ""
         text = f"{where}re-simulated: {fix.text}{_sampled(fix)}"
         lines += [
@@ -305,8 +311,23 @@ class Page:
             lines.append(Line(f"         … and {rest} more (-v)"))
         if self.x.unread:
             rules = "1 rule" if self.x.unread == 1 else f"{self.x.unread} rules"
-            lines += self.block("UNREAD ", f"{rules} in chains that the packet does not reach (--strict reads all)", gap=False)
+            lines += self.block(
+                "UNREAD ", f"{rules} in chains that the packet does not reach (--strict reads all)", gap=False
+            )
         return lines
+
+
+def _alike(first: Fix, other: Fix) -> bool:
+    """Whether at least half of the other fix's commands are the first one's."""
+    return 2 * len(set(first.steps()) & set(other.steps())) >= len(other.steps())
+
+
+def _continued(head: str, command: str, width: int) -> list[str]:
+    """A command that is too long, continued the shell's way before its target: it can still be pasted."""
+    first, target, rest = command.partition(" -j ")
+    if len(head + command) <= width or not target or len(head + first) + 2 > width:
+        return [head + command]
+    return [f"{head}{first} \\", f"{' ' * len(head)}  -j {rest}"]
 
 
 def _state(hop: Hop) -> str:
@@ -331,12 +352,20 @@ def _words(step: Step) -> list[str]:
     if step.changes:
         words.append(", ".join(f"{k} {_shown(a)} → {_shown(b)}" for k, (a, b) in step.changes.items()))
     if step.text:
-        words.append(step.text)
+        words.append(_plain_routing(step.text) if step.stage == "routing" else step.text)
     if step.note:
         words.append(step.note if not step.text else f"({step.note})")
     if step.verdict not in QUIET and str(step.verdict) not in (step.text or ""):
         words.append(f"→ {step.verdict}")
     return words
+
+
+def _plain_routing(text: str) -> str:
+    """The two rules that every host has go without saying: the table's name tells."""
+    for usual, short in (("rule 32766: from all → table main: ", "main: "), ("rule 0: from all → table local: ", "")):
+        if text.startswith(usual):
+            return short + text[len(usual) :]
+    return text
 
 
 def _shortened(step: Step, said: str, room: int) -> list[str]:
@@ -362,13 +391,15 @@ def _sampled(fix: Fix) -> str:
     if fix.also_cured:
         parts.append(f"{fix.also_cured} cured too")
     parts.append(
-        f"{len(fix.side_effects)} changed"
-        if fix.side_effects
-        else "none else changes"
-        if fix.also_cured
-        else "none changes"
+        _changed(fix.side_effects) if fix.side_effects else "none else changes" if fix.also_cured else "none changes"
     )
     return f"; {fix.flows_sampled} other flows sampled, {', '.join(parts)}"
+
+
+def _changed(effects: list[str]) -> str:
+    """Which flows fare differently: the first one by name, before and after with -v."""
+    more = f" and {len(effects) - 1} more" if len(effects) > 1 else ""
+    return f"changes {effects[0].partition(': ')[0]}{more} (-v: how)"
 
 
 __all__ = ["render"]

@@ -253,23 +253,31 @@ def agrees(predicted: Any, real: Any) -> bool:
     return predicted is None or predicted == real
 
 
+def _open_places(key: Any) -> int:
+    """How much of a predicted key is still open: what is known best finds its entry first."""
+    return sum(map(_open_places, key)) if isinstance(key, tuple) else int(key is None)
+
+
 def conntrack_diff(kernel: list[dict[str, Any]], conns: list[Any], known: Any, now: float) -> list[str]:
     """Entries that only one side has, states and timeouts that differ. ``now``: seconds since the first packet."""
-    wanted = {}
+    wanted = []  # a list: entries that differ in drawn ports only have equal keys
     for conn in conns:
         if conn.timeout_at is None or conn.timeout_at > now + 0.3:
-            wanted[conn_key(conn, known)] = conn
+            wanted.append((conn_key(conn, known), conn))
+    wanted.sort(key=lambda pair: _open_places(pair[0]))
     out = []
     for entry in kernel:
         key = entry_key(entry)
-        found = next((k for k in wanted if agrees(k, key)), None)
-        conn = wanted.pop(found) if found is not None else None
+        found = next((i for i, (k, _) in enumerate(wanted) if agrees(k, key)), None)
+        conn = wanted.pop(found)[1] if found is not None else None
         if conn is None:
             if entry["timeout"] <= 1:
                 continue
-            twin = next((k for k in wanted if k[1] == key[1] and k[0] == key[0] and k[3] == key[3]), None)
-            if twin is not None:
-                wanted.pop(twin)
+            place = next(
+                (i for i, (k, _) in enumerate(wanted) if k[1] == key[1] and k[0] == key[0] and k[3] == key[3]), None
+            )
+            if place is not None:
+                twin = wanted.pop(place)[0]
                 names = ("proto", "orig", "reply", "zones", "mark", "flags", "state")
                 out.append(
                     "conntrack: "
@@ -283,4 +291,4 @@ def conntrack_diff(kernel: list[dict[str, Any]], conns: list[Any], known: Any, n
             out.append(
                 f"conntrack timeout: predicted {conn.timeout_at - now:.1f}, kernel {entry['timeout']}: {entry['line']}"
             )
-    return out + [f"conntrack: predicted, not there: {key}" for key in wanted]
+    return out + [f"conntrack: predicted, not there: {key}" for key, _ in wanted]

@@ -19,6 +19,7 @@ from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 from .generator import SYN, steady
 
 ARRIVALS = (1, 6, 17)
+PATIENCE = 0.98  # seconds
 TICKS = 0.009  # two jiffies and a bit: connlimit tidies up once a jiffy, so packets must not share one by chance
 GONE = "gone"  # neither delivered nor left
 
@@ -169,6 +170,7 @@ class KernelRun:
         }
         self.ticks = any("connlimit" in line for host in situation["topology"]["hosts"].values()
                          for line in (*host.get("iptables", ()), *host.get("iptables-legacy", ())))  # fmt: skip
+        self.opened: float | None = None  # when the oldest connect() was made
         self.start: float | None = None
         self.done: dict[int, Observation] = {}
 
@@ -200,6 +202,8 @@ class KernelRun:
         record = concrete(op, self.done, self.own)
         if record is None:
             return Observation(index, None)
+        if self._routed_otherwise(record):
+            return Observation(index, None)
         record["id"] = index
         record.setdefault("payload", payload_of(record).hex())
         if record.get("in") is not None:
@@ -212,6 +216,8 @@ class KernelRun:
         elif self.ticks:
             time.sleep(TICKS)
         at = time.monotonic() - self.start
+        if self.opened is None and record.get("in") is None and is_connect(record):
+            self.opened = time.monotonic()
         try:
             result = self.wires.send(record)
         except Endless:
@@ -225,6 +231,19 @@ class KernelRun:
                     observation.counters[host] = rule_counters(self.lab, host, backends)
         self.done[index] = observation
         return observation
+
+    def _routed_otherwise(self, record: dict[str, Any]) -> bool:
+        """A segment made by hand leaves through a raw socket, whose route is looked up without ports: a rule about TCP
+        ports does not see it, though it would see the same segment of a real connection."""
+        if record.get("in") is not None or record.get("proto") != "tcp" or is_connect(record):
+            return False
+        rules = self.situation["topology"]["hosts"][record["host"]].get("rules", ())
+        return any("ipproto tcp" in rule and "port " in rule for rule in rules)
+
+    def impatient(self) -> bool:
+        """Whether a connect() is so old that it may send its SYN again (TCP_TIMEOUT_INIT, one second): on a machine
+        that slow the rest of a situation is no comparison."""
+        return self.opened is not None and time.monotonic() - self.opened > PATIENCE
 
     def _mtu(self, host: str, dev: str) -> int:
         """What the wire at an interface can carry."""

@@ -83,6 +83,8 @@ def _short(error: BaseException) -> str:
 
 def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], verdict: Verdict) -> None:
     for index, op in enumerate(situation["packets"]):
+        if kernel.impatient():
+            break
         observation = kernel.step(index, op)
         if observation.record is None:
             continue
@@ -105,6 +107,11 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
             if not loops(result):
                 verdict.kind, verdict.details = "packet", ["endless: predicted to end, in the kernel it circulates"]
             return  # the lab is cut to pieces now
+        if kernel.impatient():
+            break  # what was seen just now may be a SYN that was sent again
+        if at_silent_listener(observation, result, situation["topology"]["hosts"]):
+            verdict.stats["ended at a silent listener"] += 1
+            return  # its SYN was swallowed: the kernel has no such connection, where a real listener would have one
         details = compare(observation, result)
         if details:
             verdict.kind, verdict.details = "packet", details
@@ -115,7 +122,28 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
             if details:
                 verdict.kind, verdict.details = "counter", [f"{host}: {d}" for d in details]
                 return
+    if kernel.impatient():
+        verdict.stats["cut short: a connect() would send again"] += 1
+        return
     _compare_conntrack(kernel, simulator, verdict)
+
+
+def at_silent_listener(observation: Observation, result: dict[str, Any], hosts: dict[str, Any]) -> bool:
+    """Whether a segment was sent to a connection that a swallowed SYN would have opened, and was reset."""
+    mains = [f for f in observation.finals if f.main and f.kind == "arrived" and f.packet.get("proto") in ("tcp", 6)]
+    if not mains or not (result.get("reason") or {}).get("text", "").startswith("delivered to its connection"):
+        return False
+    record, arrived = observation.record or {}, mains[-1].packet
+    listens = hosts[mains[-1].host].get("listen", ())
+    if not any(x.startswith("tcp") and x.endswith((f" {arrived['dport']}", f":{arrived['dport']}")) for x in listens):
+        return False
+    return record.get("flags") != "S" and any(
+        "R" in f.packet.get("flags", "")
+        and (f.packet.get("tcp_seq"), f.packet.get("tcp_ack"))
+        in ((arrived.get("tcp_ack"), 0), (0, arrived.get("tcp_seq")))
+        for f in observation.finals
+        if not f.main
+    )
 
 
 def loops(result: dict[str, Any]) -> bool:

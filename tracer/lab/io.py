@@ -439,7 +439,7 @@ class Wires:
                 return answered
             if place[2] == PACKET_OUTGOING or frame[12:14] != b"\x08\x06":
                 continue
-            if frame[38:42] in self.silent or frame[28] == 127:  # an answer to a loopback address would be dropped
+            if frame[38:42] in self.silent:
                 continue
             reply = arp_reply(frame, mac_bytes(EDGE_MAC))
             if reply is not None:
@@ -473,7 +473,8 @@ class Wires:
                 self.pending.setdefault((host, dev, frame[38:42]), time.monotonic())
             return False
         if frame[20:22] == b"\0\2" and kind != PACKET_OUTGOING:
-            self.pending.pop((host, dev, frame[28:32]), None)
+            if frame[38] != 127:  # arp_process() drops an answer to a loopback address unless route_localnet is set
+                self.pending.pop((host, dev, frame[28:32]), None)
             return True
         return False
 

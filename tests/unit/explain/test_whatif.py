@@ -113,3 +113,19 @@ def test_a_file_can_be_left_out() -> None:
 def test_edits_that_make_no_sense_are_errors(world: World, options: dict[str, list[str]]) -> None:
     with pytest.raises(InputError):
         apply_all(world, parse_edits(world, options, "host"))
+
+
+def test_a_policy_rule_is_deleted_by_as_much_of_it_as_is_named() -> None:
+    world = load_world("twice-through-conntrack")
+
+    def left(text: str) -> list[int]:
+        edits = parse_edits(world, {"rule": [text]}, "host")
+        return [rule.priority for rule in apply_all(world, edits).hosts["host"].rules[2]]
+
+    assert left("del priority 102") == [0, 100, 101, 32766, 32767]
+    assert left("ip rule del pref 100") == [0, 101, 102, 32766, 32767]
+    assert left("del to 10.10.1.0/24 iif proxy-veth0") == [0, 100, 102, 32766, 32767]
+    assert left("del lookup 101") == [0, 100, 102, 32766, 32767]
+    for wrong in ("del priority 7", "del from 9.9.9.9", "del"):
+        with pytest.raises(InputError):
+            left(wrong)

@@ -1,0 +1,71 @@
+"""Fixes of the classes that need more than one added line: rules replaced, zones made consistent, later packets cured."""
+
+from __future__ import annotations
+
+import nattrace as nt
+import pytest
+
+PING = "icmp 10.10.1.1 -> 8.8.8.8 at client"
+
+
+def works(snapshot: str, flow: str, sample: int = 0) -> list[list[str]]:
+    return [f["commands"] for f in nt.load(snapshot).why(flow, sample=sample).fixes if f["result"] == "works"]
+
+
+@pytest.mark.parametrize("stage", ["zone-on-proxy-only", "zone-reply"])
+def test_a_zone_that_one_direction_lacks_is_made_consistent_for_each_pass(stage: str) -> None:
+    best = works(f"twice-through-conntrack.{stage}", PING)[0]
+    assert best == [
+        "iptables -t raw -R PREROUTING 1 -i proxy-veth0 -d 10.10.1.0/24 -j CT --zone 1",
+        "iptables -t raw -A PREROUTING -i client-veth0 -j CT --zone 1",
+    ]
+
+
+def test_no_fix_leaves_the_reply_invalid_on_the_way_while_another_does_not() -> None:
+    fixes = nt.load("twice-through-conntrack.zone-reply").why(PING, sample=0).fixes
+    rough = ["INVALID" in f["text"] for f in fixes if f["result"] == "works"]
+    assert rough == sorted(rough)
+
+
+def test_a_rule_with_a_wrong_source_is_replaced_rather_than_joined_by_a_second_one() -> None:
+    for commands in works("twice-through-conntrack.wrong-prefix", PING)[:2]:
+        assert any("-R POSTROUTING 1 -s 10.10.1.0/24" in c for c in commands)
+
+
+def test_the_same_changes_in_another_order_are_offered_once() -> None:
+    found = [frozenset(c) for c in works("twice-through-conntrack.zone-reply", PING)]
+    assert len(found) == len(set(found))
+
+
+def test_tcp_that_is_too_big_is_cured_for_the_connections_to_come() -> None:
+    result = nt.load("private-namespace.forwarding").why("tcp 114.114.114.114:80 at private df len 1450", sample=0)
+    assert result.code == "fragmentation_needed"
+    (fix,) = (f for f in result.fixes if f["result"] == "works")
+    assert fix["commands"] == [
+        "iptables -t mangle -A FORWARD -o eth0 -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"
+    ]
+    assert "1410" in fix["text"] and "1360" in fix["text"] and "1400 bytes" in fix["text"]
+
+
+def test_clamping_is_not_offered_to_what_is_not_tcp() -> None:
+    assert works("private-namespace.forwarding", "udp 114.114.114.114:99 at private df len 1450") == []
+
+
+def test_a_guessed_destination_says_so_and_a_gateway_is_no_guess() -> None:
+    fixes = nt.load("nonexistent-address.nothing").why("192.168.100.1 -> 192.168.100.3 at vm01", sample=0).fixes
+    assert "if 192.168.200.3 is the host meant" in fixes[0]["text"]
+    assert all("is the host meant" in f["text"] for f in fixes if f["result"] == "works")
+    assert not any("192.168.200.254" in c for f in fixes for c in f["commands"])
+
+
+def test_flows_that_a_fix_changes_are_named() -> None:
+    fixes = nt.load("twice-through-conntrack").why(PING, sample=32).fixes
+    effects = [e for f in fixes for e in f["side_effects"]]
+    assert effects and all("→" in e for e in effects)
+
+
+def test_letting_one_flow_pass_comes_before_opening_a_policy() -> None:
+    snapshot = nt.load("private-namespace.forwarding")
+    result = snapshot.why("114.114.114.114 at private", add="-P FORWARD DROP at host", sample=0)
+    best = next(f["commands"] for f in result.fixes if f["result"] == "works")
+    assert all("-P" not in c.split() for c in best) and any("--ctstate RELATED,ESTABLISHED" in c for c in best)
