@@ -29,7 +29,9 @@ from ..model.rule import (
 )
 from .run import Ctx
 
-MOST_JUMPS = 10_000  # of one traversal: chains that call the next one twice, and so on, make two to the power of their number
+MOST_JUMPS = (
+    10_000  # of one traversal: chains that call the next one twice, and so on, make two to the power of their number
+)
 NEAR_MISSES_PER_CHAIN = 64  # of one traversal; a chain of thousands is not listed
 _WATCHED = (
     "src",

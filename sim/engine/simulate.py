@@ -372,7 +372,7 @@ class Simulator:
         ident = _ident(record)
         observed = record.get("observed")
         if observed is not None and not isinstance(observed, dict):
-            raise InputError(f"observed: expected an object such as {{\"sport\": 26298}}, got {observed!r}")
+            raise InputError(f'observed: expected an object such as {{"sport": 26298}}, got {observed!r}')
         answer = self.ask(question, observed)
         result = result_json(answer, ident)
         result["assumptions"] += assumed

@@ -94,7 +94,7 @@ def _no_route(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
 
 def _route(route: Route) -> str:
     legs = [f"dev {n.dev}" for n in route.nexthops if n.dev]
-    return " ".join([str(route.prefix), *legs[:1]])
+    return " ".join(["default" if not route.prefix.plen else str(route.prefix), *legs[:1]])
 
 
 def _neighbour(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:

@@ -16,10 +16,10 @@ HOST = Host(
 WORLD = World({"h": HOST})
 
 WORDS = [
-    "tcp", "udp", "icmp", "->", "→", ">", "to", "10.0.0.1", "8.8.8.8:443", "[2001:db8::1]:53", "fe80::1%eth0", "web:https", "1.2.3.4/tcp",  # noqa: E501
-    "in", "eth0", "at", "h", "uid", "bob", "mark", "0x5", "type", "8", "flags", "SA", "df", "len", "99999", "proto", "47", "time", "2026-01-01",  # noqa: E501
-    "IP", "10.0.0.1.5", "Flags", "[S],", "src=10.0.0.1", "dst=8.8.8.8", "sport=1", "dport=2", "6", "IN=eth0", "OUT=", "SRC=10.0.0.9", "DST=10.0.0.1",  # noqa: E501
-    "PROTO=TCP", "SPT=1", "DPT=2", "ESTAB", "0", "0.0.0.0:*", "[::ffff:10.0.0.1]:22", ":", "/", "[", "]", "%", "١٢", "-1", "1e9", "id", "seq",  # noqa: E501
+    "tcp", "udp", "icmp", "->", "→", ">", "to", "10.0.0.1", "8.8.8.8:443", "[2001:db8::1]:53", "fe80::1%eth0", "web:https", "1.2.3.4/tcp",
+    "in", "eth0", "at", "h", "uid", "bob", "mark", "0x5", "type", "8", "flags", "SA", "df", "len", "99999", "proto", "47", "time", "2026-01-01",
+    "IP", "10.0.0.1.5", "Flags", "[S],", "src=10.0.0.1", "dst=8.8.8.8", "sport=1", "dport=2", "6", "IN=eth0", "OUT=", "SRC=10.0.0.9", "DST=10.0.0.1",
+    "PROTO=TCP", "SPT=1", "DPT=2", "ESTAB", "0", "0.0.0.0:*", "[::ffff:10.0.0.1]:22", ":", "/", "[", "]", "%", "١٢", "-1", "1e9", "id", "seq",
 ]  # fmt: skip
 
 

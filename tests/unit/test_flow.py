@@ -184,17 +184,17 @@ def test_incomplete_flows_are_errors(world: World, text: str) -> None:
             {"proto": "udp", "sport": 5000, "dport": 53}, ("client", None),
         ),
         (
-            "tcp      6 431999 ESTABLISHED src=10.10.1.1 dst=1.1.1.1 sport=5000 dport=443 src=1.1.1.1 dst=192.0.2.2 sport=443 dport=5000 [ASSURED] mark=0 use=1",  # noqa: E501
+            "tcp      6 431999 ESTABLISHED src=10.10.1.1 dst=1.1.1.1 sport=5000 dport=443 src=1.1.1.1 dst=192.0.2.2 sport=443 dport=5000 [ASSURED] mark=0 use=1",
             {"proto": "tcp", "src": "10.10.1.1", "dst": "1.1.1.1", "sport": 5000, "dport": 443, "flags": "A"}, ("client", None),
         ),
         (
-            "ipv4     2 icmp     1 29 src=10.10.1.1 dst=8.8.8.8 type=8 code=0 id=99 [UNREPLIED] src=8.8.8.8 dst=10.10.1.1 type=0 code=0 id=99 mark=0",  # noqa: E501
+            "ipv4     2 icmp     1 29 src=10.10.1.1 dst=8.8.8.8 type=8 code=0 id=99 [UNREPLIED] src=8.8.8.8 dst=10.10.1.1 type=0 code=0 id=99 mark=0",
             {"proto": "icmp", "type": 8, "icmp_id": 99}, ("client", None),
         ),
         (
-            "Nov 21 kernel: [1.2] drop: IN=wan OUT= MAC=02:42:ac:11:00:02:02:42:ac:11:00:01:08:00 SRC=203.0.113.9 DST=192.0.2.2 LEN=60 TOS=0x00 "  # noqa: E501
+            "Nov 21 kernel: [1.2] drop: IN=wan OUT= MAC=02:42:ac:11:00:02:02:42:ac:11:00:01:08:00 SRC=203.0.113.9 DST=192.0.2.2 LEN=60 TOS=0x00 "
             "PREC=0x00 TTL=64 ID=0 DF PROTO=TCP SPT=40000 DPT=22 WINDOW=64240 RES=0x00 SYN URGP=0",
-            {"proto": "tcp", "src": "203.0.113.9", "dport": 22, "len": 60, "flags": "S", "mac": "02:42:ac:11:00:01", "df": True}, ("router", "wan"),  # noqa: E501
+            {"proto": "tcp", "src": "203.0.113.9", "dport": 22, "len": 60, "flags": "S", "mac": "02:42:ac:11:00:01", "df": True}, ("router", "wan"),
         ),
         (
             "IN= OUT=veth0 SRC=10.10.1.1 DST=8.8.8.8 LEN=60 TTL=64 PROTO=UDP SPT=1 DPT=53 LEN=40 UID=1002 GID=50",
@@ -220,7 +220,7 @@ def test_a_log_line_of_forward_says_that_the_ttl_was_one_more(world: World) -> N
 
 @pytest.mark.parametrize(
     "line",
-    ["tcp 6 4 ESTABLISHED src= 10.0.0.1 dst=1.1.1.1 sport=5 dport=4", "IN=wan OUT= [SRC=10.0.0.1 DST=", "IN=wan OUT= x SRC= DST=1.1.1.1 PROTO=TCP"],  # noqa: E501
+    ["tcp 6 4 ESTABLISHED src= 10.0.0.1 dst=1.1.1.1 sport=5 dport=4", "IN=wan OUT= [SRC=10.0.0.1 DST=", "IN=wan OUT= x SRC= DST=1.1.1.1 PROTO=TCP"],
 )  # fmt: skip
 def test_a_torn_line_is_an_error(world: World, line: str) -> None:
     with pytest.raises(FlowError):

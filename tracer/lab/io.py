@@ -115,6 +115,7 @@ class Wires:
         self.inner_ports: dict[tuple[str, str], socket.socket] = {}
         self.kept: list[socket.socket] = []
         self.connections: dict[tuple[Any, ...], socket.socket] = {}
+        self.openings: dict[tuple[Any, ...], socket.socket] = {}
         self.pending: dict[tuple[str, str, bytes], float] = {}
         self.neighbour_wait = neighbour_wait
         self.affinity = os.sched_getaffinity(0)
@@ -197,6 +198,7 @@ class Wires:
         else:
             result.errno = self.send_local(record)
         result.seen = self.settle()
+        self._establish(result)
         if packet is not None:
             self._forget_injection(result, packet, (record["host"], record["in"]))
         return result
@@ -243,6 +245,7 @@ class Wires:
         flow = (record["host"], record.get("sport"), record["dst"], record.get("dport"))
         if proto == 6 and flow in self.connections:  # a second connect() of the same flow is refused
             self.connections.pop(flow).close()
+            self.openings.pop(flow, None)
         with netns.inside(netns.path_of(self.lab.netns(record["host"]))):
             try:
                 uid = record.get("uid") or 0
@@ -264,6 +267,8 @@ class Wires:
                 self.kept.append(kept)
                 if proto == 6:
                     self.connections[flow] = kept
+                    if is_connect(record):
+                        self.openings[flow] = kept
             return code
 
     def _keep(self, sock: socket.socket, stand_in: socket.socket | None, proto: int, record: dict[str, Any],
@@ -276,14 +281,7 @@ class Wires:
         if stand_in is not None:
             sock.close()
             if code in (None, errno.EPERM) and record.get("src"):
-                try:
-                    stand_in.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
-                    swallow(stand_in)
-                    self._bind(stand_in, record, True)
-                    stand_in.connect((record["dst"], record["dport"]))
-                    return stand_in
-                except OSError:
-                    pass  # no way back to the peer, or a listener has the port
+                return self._repaired(stand_in, record)
             stand_in.close()
             return None
         if code in (None, errno.EPERM) and proto in (17, 136):
@@ -296,6 +294,37 @@ class Wires:
             return sock
         sock.close()
         return None
+
+    def _establish(self, result: Result) -> None:
+        """A connect() that was answered is a connection from now on, though its own socket saw nothing of the answer:
+        errors must not end it any more. TCP_REPAIR makes the other socket without sending."""
+        for seen in result.arrived():
+            packet = seen.packet
+            flow = (seen.host, packet.get("dport"), packet["src"], packet.get("sport"))
+            opening = self.openings.get(flow)
+            if opening is None or packet.get("flags") != "SA":
+                continue
+            del self.openings[flow]
+            opening.close()
+            with netns.inside(netns.path_of(self.lab.netns(seen.host))):
+                sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                record = {"src": packet["dst"], "sport": flow[1], "dst": flow[2], "dport": flow[3]}
+                kept = self._repaired(sock, record)
+            if kept is not None:
+                self.kept.append(kept)
+                self.connections[flow] = kept
+
+    def _repaired(self, sock: socket.socket, record: dict[str, Any]) -> socket.socket | None:
+        """The socket as an established connection that never answers; None (closed) where there cannot be one."""
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+            swallow(sock)
+            self._bind(sock, record, True)
+            sock.connect((record["dst"], record["dport"]))
+            return sock
+        except OSError:  # no way back to the peer, or a listener has the port
+            sock.close()
+            return None
 
     def _local_socket(self, proto: int, record: dict[str, Any]) -> socket.socket:
         if proto == 17:

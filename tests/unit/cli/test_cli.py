@@ -151,7 +151,7 @@ def test_simulate_writes_the_conntrack_tables(tmp_path: Path) -> None:
     assert "# host proxy" in out.read_text()
     text = out.read_text().split("# host host\n")[1].split("#")[0]
     assert (
-        "udp      17 30 src=10.10.1.1 dst=8.8.8.8 sport=4000 dport=53 [UNREPLIED] src=8.8.8.8 dst=172.16.202.30 sport=53 dport=4000"  # noqa: E501
+        "udp      17 30 src=10.10.1.1 dst=8.8.8.8 sport=4000 dport=53 [UNREPLIED] src=8.8.8.8 dst=172.16.202.30 sport=53 dport=4000"
         in text
     )
     assert "zone=1" in text
@@ -198,7 +198,7 @@ def test_every_diagnosis_code_can_be_explained(capsys: pytest.CaptureFixture[str
 
 
 def test_help_names_every_command_and_imports_none() -> None:
-    script = "import sys\nfrom nattrace.tracer import cli\ncli.run(['--help'])\nprint([m for m in sys.modules if m.startswith('nattrace.sim')])"  # noqa: E501
+    script = "import sys\nfrom nattrace.tracer import cli\ncli.run(['--help'])\nprint([m for m in sys.modules if m.startswith('nattrace.sim')])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENV, check=True)
     for name in cli.COMMANDS:
         assert f"  {name} " in done.stdout
@@ -206,7 +206,7 @@ def test_help_names_every_command_and_imports_none() -> None:
 
 
 def test_why_imports_nothing_heavy() -> None:
-    script = f"import sys\nfrom nattrace.tracer import cli\ncli.run({['why', PING, *SNAP]!r})\nprint(sorted(sys.modules), file=sys.stderr)"  # noqa: E501
+    script = f"import sys\nfrom nattrace.tracer import cli\ncli.run({['why', PING, *SNAP]!r})\nprint(sorted(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=ENV, check=True)
     for heavy in ("rich", "numpy", "pandas", "scapy", "pyroute2", "jsonschema", "asyncio"):
         assert f"'{heavy}'" not in done.stderr, heavy

@@ -88,7 +88,7 @@ def test_a_remedy_that_fails_is_listed_as_failing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("user", "source"), [("userA", "10.0.2.101"), ("userB", "10.0.2.102"), ("userC", "10.0.2.103"), ("root", "10.0.2.15"), ("4242", "10.0.2.15")]  # noqa: E501
+    ("user", "source"), [("userA", "10.0.2.101"), ("userB", "10.0.2.102"), ("userC", "10.0.2.103"), ("root", "10.0.2.15"), ("4242", "10.0.2.15")]
 )  # fmt: skip
 def test_each_user_has_an_address(user: str, source: str) -> None:
     document = nt.load("per-user-source").why(f"8.8.8.8 uid {user} at host").to_json()

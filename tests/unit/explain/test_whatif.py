@@ -58,7 +58,7 @@ def test_rules_are_added_inserted_replaced_and_deleted(world: World) -> None:
 @pytest.mark.parametrize(
     "text",
     ["-t nat -D POSTROUTING -j MASQUERADE", "-t nat -D POSTROUTING 9", "-t nat -A NOWHERE -j ACCEPT", "-t foo -A INPUT -j ACCEPT",
-     "-t nat -A POSTROUTING -j NOSUCHTARGET --x", "-A INPUT -p tcp --dport", "-A INPUT 'unclosed", "POSTROUTING", "-t nat -P INPUT QUEUE"],  # noqa: E501
+     "-t nat -A POSTROUTING -j NOSUCHTARGET --x", "-A INPUT -p tcp --dport", "-A INPUT 'unclosed", "POSTROUTING", "-t nat -P INPUT QUEUE"],
 )  # fmt: skip
 def test_what_iptables_would_refuse_is_an_error(world: World, text: str) -> None:
     with pytest.raises(InputError):
