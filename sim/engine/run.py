@@ -74,6 +74,7 @@ class Run:
         self.follow: Callable[[Run, Any], Any] | None = None  # walks a packet to its end (engine.walk)
         self.depth = 0  # how many packets caused each other
         self.asides = 0  # how many were walked besides the packet itself
+        self.cut = False  # some were not walked: the answer is not whole
 
     def choose(self, what: str, options: Sequence[Option]) -> Any:
         """Take a branch. ``options`` non-empty; impossible ones (probability 0) are left out by the caller."""
@@ -106,6 +107,7 @@ class Run:
         try:
             if self.depth > MAX_DEPTH or self.asides > MAX_ASIDES or self.follow is None:
                 self.note("copies and answers of copies and answers of this packet go on and on: not all are followed")
+                self.cut = True
                 return None, []
             fate = self.follow(self, transfer)
             walked = self.hops
@@ -285,12 +287,14 @@ def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, s
     leaves: list[Leaf] = []
     assumed: dict[str, Assumption] = {}
     pending: list[tuple[int, ...]] = [()]
+    whole = True
     while pending:
         if len(leaves) >= max_leaves:
             return leaves, assumed, False
         prefix = pending.pop()
         run = Run(start.fork(), prefix, flips, verbose)
         leaf = play(run)
+        whole = whole and not run.cut
         taken = [choice.taken for choice in run.choices]
         for position in range(len(prefix), len(taken)):
             for other in range(len(run.choices[position].options) - 1, 0, -1):
@@ -303,7 +307,7 @@ def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, s
         leaves.append(leaf)
         for key, assumption in run.assumed.items():
             assumed.setdefault(key, assumption)
-    return leaves, assumed, True
+    return leaves, assumed, whole
 
 
 def _merge(leaves: list[Leaf]) -> list[Leaf]:

@@ -163,7 +163,7 @@ def syn_options(skb: Skb) -> bytes | None:
     room = skb.length - 40
     if not 0 < room <= 40 or room % 4:
         return None
-    mss = b"" if skb.mss is None else b"\x02\x04" + skb.mss.to_bytes(2, "big")
+    mss = b"\x02\x04" + (1460 if skb.mss is None else skb.mss).to_bytes(2, "big")  # a connect() always names one
     full = mss + b"\x04\x02\x08\x0a" + bytes(8) + b"\x01\x03\x03\x07"  # SACK permitted, timestamps, window scale 7
     options = full if len(full) <= room else mss if len(mss) <= room else b""
     return options.ljust(room, b"\x01")
@@ -340,7 +340,7 @@ def immaterial(answer: Answer) -> list[str]:
 def _too_many(answer: Answer) -> Reason:
     if answer.complete:
         return Reason("missing_input", "the snapshot does not tell which of these happens")
-    return Reason("too_many_worlds", f"more than {len(answer.leaves)} worlds are possible; the others were not played")
+    return Reason("too_many_worlds", f"not all that can follow was played: {len(answer.leaves)} worlds were")
 
 
 # -------------------------------------------------------------------------------------------- simulator

@@ -96,3 +96,14 @@ def test_domain_lists_small_holes_as_exceptions() -> None:
     assert Domain.of(1, 1).single == 1
     assert Domain.of(1, 10).clip(5, 20).ranges == ((5, 10),)
     assert Domain.of(1, 10).without(3, 4).ranges == ((1, 2), (5, 10))
+
+
+def test_an_answer_that_stopped_following_copies_does_not_look_whole() -> None:
+    def play(run: Run) -> Leaf:
+        run.follow = lambda one, transfer: one.aside(transfer)[0]
+        run.aside(None)
+        return leaf("any")
+
+    leaves, complete = explore(WorldState(WORLD), play)
+    assert not complete
+    assert any("go on and on" in text for text in leaves[0].assumptions)
