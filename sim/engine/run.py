@@ -257,7 +257,7 @@ class Ctx:
 
 def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = False,
             max_leaves: int = MAX_LEAVES) -> tuple[list[Leaf], bool]:  # fmt: skip
-    """Play one packet in every possible world. Returns the leaves (merged by what an observer sees) and whether
+    """Play one packet in every possible world. Returns the leaves and whether
     all worlds were played. ``start`` is not changed; each leaf has a state of its own.
     """
     leaves, assumed, complete = _branches(start, play, {}, verbose, max_leaves)
@@ -279,7 +279,7 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
                 leaf.unknowns.append(reason)
                 leaf.choices = (*leaf.choices, f"{key} = {other}")
                 leaves.append(leaf)
-    return _merge(leaves), complete
+    return leaves, complete
 
 
 def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, str], verbose: bool,
@@ -308,8 +308,3 @@ def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, s
         for key, assumption in run.assumed.items():
             assumed.setdefault(key, assumption)
     return leaves, assumed, whole
-
-
-def _merge(leaves: list[Leaf]) -> list[Leaf]:
-    """Leaves that look alike from outside and leave the same state are one; here: alike from outside."""
-    return leaves
