@@ -188,6 +188,30 @@ class Result:
         return str(self._explanation.code)
 
     @property
+    def reason(self) -> str:
+        """Why the outcome is what it is: a reason code (``nattrace explain``)."""
+        return str(self._explanation.trial.leaf.reason.code)
+
+    @property
+    def certainty(self) -> str:
+        """``exact``, ``one_of`` (the kernel draws) or ``unknown`` (the snapshot does not tell)."""
+        return str(self._explanation.certainty)
+
+    @property
+    def ending(self) -> tuple[Any, ...]:
+        """What an observer outside sees of both directions; equal for flows that end alike."""
+        trial = self._explanation.trial
+        ways = (trial.forward, trial.reply)
+        return tuple(None if way is None else tuple(g[0].signature() for g in way.groups()) for way in ways)
+
+    def expect(self, text: str) -> tuple[bool | None, str]:
+        """Whether an expectation (as after ``--expect``) is met, None where nobody can know, and why."""
+        from .explain.expect import check
+
+        found = check(self._explanation.trial, text)
+        return found.met, found.why
+
+    @property
     def diagnosis(self) -> list[str]:
         """Diagnosis codes, most decisive first."""
         return [d.code for d in self._explanation.diagnosis]
