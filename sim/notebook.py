@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, MissingFacility
+from .errors import InputError
 from .model.world import World
 
 
@@ -16,14 +16,6 @@ def load(path: str | Path, *, strict: bool = False, **single_files: str | Path) 
 
     files = {kind.replace("_", "-"): file for kind, file in single_files.items()}
     return Snapshot(load_world(path, strict=strict, single_files=files or None))
-
-
-def _frame(rows: list[dict[str, Any]], columns: Iterable[str]) -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise MissingFacility("pandas is not installed", remedy="pip install 'nattrace[notebook]'") from None
-    return pandas.DataFrame(rows, columns=list(columns))
 
 
 class Snapshot:
@@ -89,6 +81,15 @@ class Snapshot:
         texts = tuple(f"{e.host}: {c}" for e in edits for c in e.commands())
         return Snapshot(apply_all(self._world, edits), (*self.edits, *texts))
 
+    def simulate_table(
+        self, records: Iterable[Mapping[str, Any]], *, replies: bool = False, kind: str | None = None
+    ) -> Any:
+        """As :meth:`simulate`, one row for each packet: how it ended, and its headers then."""
+        from .frames import frame
+        from .tables import PACKETS, packets
+
+        return frame(list(packets(self.simulate(records, replies=replies))), PACKETS, kind)
+
     def simulate(self, records: Iterable[Mapping[str, Any]], *, replies: bool = False) -> Iterator[dict[str, Any]]:
         """Put packets in one after the other, state carried over; one result document each (the contract's JSON)."""
         from .engine.simulate import Simulator
@@ -98,73 +99,71 @@ class Snapshot:
         for record in records:
             yield simulator.feed(dict(record))
 
+    def table(self, name: str, kind: str | None = None) -> Any:
+        """A table of the snapshot: rules, routes, addresses, conntrack or sockets.
+
+        ``kind``: "pandas", "polars" or "arrow"; by default pandas, or polars where only that is installed.
+        """
+        from .frames import frame
+        from .tables import TABLES
+
+        if name not in TABLES:
+            raise InputError(f"no table {name!r}", remedy=f"one of: {', '.join(TABLES)}")
+        rows, columns = TABLES[name]
+        return frame(list(rows(self._world)), columns, kind)
+
     @property
     def rules(self) -> Any:
         """All iptables rules as a DataFrame."""
-        rows = [
-            {
-                "host": host.name,
-                "backend": table.backend,
-                "table": table.name,
-                "chain": rule.rule_id.chain,
-                "rule": rule.rule_id.index,
-                "text": rule.text,
-                "packets": rule.counters[0] if rule.counters else None,
-                "where": str(rule.where or ""),
-            }
-            for host in self._world.hosts.values()
-            for table in host.tables
-            for rule in table.all_rules()
-        ]
-        return _frame(rows, ("host", "backend", "table", "chain", "rule", "text", "packets", "where"))
+        return self.table("rules")
 
     @property
     def routes(self) -> Any:
         """All routes as a DataFrame."""
-        from .model.addr import format_addr
+        return self.table("routes")
 
-        rows = []
-        for host in self._world.hosts.values():
-            for (family, table), routes in host.routes.items():
-                for r in routes:
-                    legs = [
-                        f"{format_addr(n.via_family, n.via)} " * (n.via is not None) + f"dev {n.dev}"
-                        if n.via is not None
-                        else f"dev {n.dev}"
-                        for n in r.nexthops
-                    ]
-                    rows.append(
-                        {
-                            "host": host.name,
-                            "family": 4 if family == 2 else 6,
-                            "table": table,
-                            "prefix": str(r.prefix),
-                            "type": r.type,
-                            "nexthops": "; ".join(legs),
-                            "metric": r.metric,
-                        }
-                    )
-        return _frame(rows, ("host", "family", "table", "prefix", "type", "nexthops", "metric"))
+    @property
+    def addresses(self) -> Any:
+        """All addresses and their interfaces as a DataFrame."""
+        return self.table("addresses")
 
     @property
     def conntrack(self) -> Any:
         """All connection entries of the snapshot as a DataFrame."""
-        from .engine.conntrack import entry_text
+        return self.table("conntrack")
 
-        rows = [
-            {
-                "host": host.name,
-                "entry": entry_text(c),
-                "zone": c.zones[0],
-                "status": " ".join(c.status_names()),
-                "mark": c.mark,
-                "timeout": c.timeout_at,
-                "where": str(c.where or ""),
+    @property
+    def sockets(self) -> Any:
+        """All sockets of the snapshot as a DataFrame."""
+        return self.table("sockets")
+
+    def overview(self) -> dict[str, Any]:
+        """Hosts with their interfaces, addresses and number of rules, the segments between them, and notes."""
+        from .tables import addresses
+
+        rows = list(addresses(self._world))
+        hosts = {
+            host.name: {
+                "interfaces": {
+                    dev: [r["address"] for r in rows if (r["host"], r["interface"]) == (host.name, dev)]
+                    for dev in host.links or dict.fromkeys(a.dev for a in host.addresses)
+                },
+                "rules": sum(len(chain) for table in host.tables for chain in table.chains.values()),
             }
             for host in self._world.hosts.values()
-            for c in host.conns
-        ]
-        return _frame(rows, ("host", "entry", "zone", "status", "mark", "timeout", "where"))
+        }
+        segments = {s.name: [str(port) for port in s.members] for s in self._world.segments}
+        return {"hosts": hosts, "segments": segments, "notes": self.notes}
+
+    def reach(self, services: Iterable[str] = ("icmp",), kind: str | None = None) -> Any:
+        """Who reaches whom: from every host to every other host's addresses, for services such as ``tcp/22``.
+
+        A DataFrame with from, to, address, service, outcome, code and works (the answer comes back too).
+        """
+        from .frames import frame
+        from .reach import COLUMNS, reach
+
+        return frame(list(reach(self, services)), COLUMNS, kind)
 
 
 class Result:
@@ -186,6 +185,13 @@ class Result:
     def code(self) -> str:
         """The most decisive diagnosis, or the reason of the outcome where nothing is wrong."""
         return str(self._explanation.code)
+
+    @property
+    def works(self) -> bool | None:
+        """Whether the flow arrives and its answer comes back; None where nobody can know."""
+        if self.certainty == "unknown":
+            return None
+        return bool(self._explanation.trial.ok and self.outcome in ("delivered", "left"))
 
     @property
     def reason(self) -> str:
@@ -238,38 +244,25 @@ class Result:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        from html import escape
+        from .render.cell import cell
 
-        return f"<pre style='line-height:1.25'>{escape(self.text())}</pre>"
+        return cell(self._explanation)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The packet's way, or, for a what-if, the way before and after, as a matplotlib Axes."""
+        from .plots import plot_change, plot_path
+
+        document = self.to_json()
+        return plot_change(document, ax) if "before" in document else plot_path(document, ax)
+
+    def table(self, kind: str | None = None) -> Any:
+        """Every step of both directions as a table; ``kind``: "pandas", "polars" or "arrow"."""
+        from .frames import frame
+        from .tables import STEPS, steps
+
+        return frame(list(steps(self.to_json())), STEPS, kind)
 
     @property
     def steps(self) -> Any:
         """Every step of both directions as a DataFrame."""
-        rows = []
-        document = self.to_json()
-        for phase, result in (("forward", document), ("reply", document["reply"])):
-            for number, hop in enumerate(result["hops"] if result else (), 1):
-                for step in hop["steps"]:
-                    rows.append(
-                        {"phase": phase, "hop": number, "host": hop["host"], "in": hop["in"], "out": hop["out"], **step}
-                    )
-        columns = (
-            "phase",
-            "hop",
-            "host",
-            "in",
-            "out",
-            "hook",
-            "stage",
-            "table",
-            "chain",
-            "rule",
-            "text",
-            "where",
-            "matched",
-            "verdict",
-            "changes",
-            "conntrack",
-            "note",
-        )
-        return _frame(rows, columns)
+        return self.table()

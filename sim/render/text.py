@@ -139,8 +139,12 @@ class Page:
     # ------------------------------------------------------------------------------------------- path
 
     def path(self) -> list[Line]:
+        return columns([Line(""), *self.rows()], self.width)
+
+    def rows(self) -> list[Line | Row]:
+        """The path and the way back, not laid out yet."""
         leaf = self.x.trial.leaf
-        lines: list[Line | Row] = [Line(""), Row("PATH", "src → dst", "zone", "conntrack", ("dim",))]
+        lines: list[Line | Row] = [Row("PATH", "src → dst", "zone", "conntrack", ("dim",))]
         lines += self.way(leaf, FORWARD)
         for response in leaf.responses:
             kind = "TCP reset" if response.kind == "tcp_reset" else f"ICMP {response.type}/{response.code}"
@@ -152,7 +156,7 @@ class Page:
         lines += self.reply()
         if self.verbose:
             lines += self.captures()
-        return columns(lines, self.width)
+        return lines
 
     def way(self, leaf: Leaf, phase: str) -> list[Line | Row]:
         counts: dict[str, int] = {}

@@ -35,8 +35,10 @@ def test_steps_rules_and_routes_are_data_frames() -> None:
 
 
 def test_html_is_escaped() -> None:
-    html = nt.load("private-namespace").why("114.114.114.114 at private", sample=0)._repr_html_()
-    assert html.startswith("<pre") and "<script" not in html
+    answer = nt.load("private-namespace").why("114.114.114.114 at private", sample=0)
+    answer._explanation.verdict = "<script>alert(1)</script>"
+    html = answer._repr_html_()
+    assert "&lt;script&gt;alert(1)" in html and "<script" not in html
 
 
 def test_packets_are_simulated_in_order() -> None:
