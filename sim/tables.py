@@ -15,8 +15,8 @@ RULES = ("host", "backend", "table", "chain", "rule", "text", "packets", "bytes"
 ROUTES = ("host", "family", "table", "prefix", "type", "nexthops", "metric", "where")
 ADDRESSES = ("host", "interface", "family", "address", "secondary", "mac", "mtu", "up")
 CONNTRACK = (
-    "host", "proto", "src", "sport", "dst", "dport", "reply_src", "reply_sport", "reply_dst", "reply_dport", "zone",
-    "status", "mark", "timeout", "entry", "where",
+    "host", "entry", "proto", "src", "sport", "dst", "dport", "reply_src", "reply_sport", "reply_dst", "reply_dport", "zone",
+    "status", "mark", "timeout", "where",
 )  # fmt: skip
 SOCKETS = ("host", "proto", "state", "local", "port", "where")
 STEPS = (
