@@ -31,7 +31,7 @@ from ..model.route import Socket
 from ..record import dataclass
 from .run import Ctx
 
-# Protocols with a handler in every kernel, and those whose handler is a module nobody can see in a snapshot.
+# Protocols with a handler in every kernel, and those whose handler is a module: only meta.json can tell of it.
 ALWAYS = frozenset((IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, IPPROTO_ICMPV6))
 MODULES = frozenset((4, 41, IPPROTO_GRE, IPPROTO_ESP, IPPROTO_AH, IPPROTO_SCTP, IPPROTO_DCCP, 108, 115))
 TUNNELS = {"gre": 47, "gretap": 47, "erspan": 47, "ipip": 4, "sit": 41, "l2tp": 115, "vti": 4}
@@ -245,7 +245,10 @@ def _other(ctx: Ctx, skb: Skb) -> Delivery:
         return Delivery("socket", None, f"delivered to the raw socket on {ctx.host.name} that sent it")
     if any(TUNNELS.get(link.kind) == skb.proto for link in ctx.host.links.values()):
         return Delivery("kernel", None, f"delivered to the {name} tunnel of {ctx.host.name}")
-    if skb.proto in MODULES:
+    loaded = ctx.host.meta.get("protocols") if skb.family == AF_INET else None
+    if isinstance(loaded, list) and skb.proto in loaded:
+        return Delivery("kernel", None, f"delivered to {ctx.host.name}, whose kernel handles {name}")
+    if not isinstance(loaded, list) and skb.proto in MODULES:
         return Delivery(
             "unknown", None, f"delivered to {ctx.host.name}; whether it handles {name} is not in the snapshot"
         )

@@ -23,3 +23,4 @@ def test_once_different_now_equal(path: Path) -> None:
     assert not verdict.kind, "\n".join(
         [f"{path.name}, found as {case.get('found')}: {verdict.signature}", *verdict.details]
     )
+    assert not verdict.stats["left undecided by the snapshot"], "the comparison ended before its end"

@@ -36,6 +36,15 @@ part() {
   [ -e /proc/modules ] || return 0
   grep -Eq "/$(echo "$1" | sed 's/_/[_-]/g')\.ko" "/lib/modules/$(uname -r)/modules.builtin" 2>/dev/null
 }
+# which IP protocols the kernel has a receiver for: the names of its functions tell
+protocols() {
+  grep -q ' tcp_v4_rcv$' /proc/kallsyms 2>/dev/null || return 0
+  numbers="1, 2, 6, 17"
+  for pair in @RECEIVERS@; do
+    grep -Eq " ${pair%:*}([[:space:]]|\$)" /proc/kallsyms && numbers="$numbers, ${pair#*:}"
+  done
+  printf '"protocols": [%s], ' "$numbers"
+}
 capture() {
 """
 
@@ -75,8 +84,8 @@ _TAIL = r"""
   fi
   rm -f "$dir/.err"
   netns=null; [ -n "$ns" ] && netns="\"$ns\""
-  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", "tool": "capture.sh"}\n' \
-    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$dir/meta.json"
+  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", %s"tool": "capture.sh"}\n' \
+    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(protocols)" >"$dir/meta.json"
 }
 if [ -n "$NETNS" ]; then
   for ns in $NETNS; do dir=$out/$ns; mkdir -p "$dir"; capture; done
@@ -90,6 +99,7 @@ fi
 def script() -> str:
     """The script as text; the plain dumps in it come from the same table that :func:`capture` uses."""
     from .dump import dumps
+    from .protocols import RECEIVERS
 
     elsewhere = ("iptables", "ip6tables", "nft.json", "ipset", "conntrack", "expect", "sockets", "xfrm")
     lines = []
@@ -103,4 +113,5 @@ def script() -> str:
         elif dump.optional:
             line = f"  have {dump.words[0]} && {line.strip()}"
         lines.append(line)
-    return _HEAD + "\n".join(lines) + _TAIL
+    receivers = " ".join(f"{name.decode()}:{number}" for name, number in RECEIVERS.items())
+    return _HEAD.replace("@RECEIVERS@", receivers) + "\n".join(lines) + _TAIL

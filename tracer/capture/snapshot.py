@@ -15,6 +15,7 @@ from typing import Any
 from ...sim.errors import InputError, MissingFacility
 from ..lab.netns import RUN_NETNS
 from .dump import sysctl_lines, write_dumps
+from .protocols import protocols
 from .wires import segments
 
 __all__ = ["Report", "capture", "sysctl_lines"]
@@ -239,6 +240,9 @@ def _meta(folder: Path, name: str, netns: str | None) -> None:
         "captured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tool": f"nattrace {__version__}",
     }
+    loaded = protocols()
+    if loaded is not None:
+        data["protocols"] = loaded
     _write_text(folder / "meta.json", json.dumps(data, indent=1) + "\n")
 
 

@@ -89,3 +89,14 @@ def test_a_protocol_without_a_handler_is_unreachable_unless_a_raw_socket_wants_i
     assert taken(on(), proto=89).kind == "no_protocol"
     raw = socket(port=89, proto=89, extra=(("netid", "raw"),))
     assert taken(on(raw), proto=89).socket is raw
+
+
+def test_a_module_handles_its_protocol_where_the_capture_found_it_loaded() -> None:
+    def with_protocols(*loaded: int) -> Ctx:
+        return context(host("b", {"eth0": ["10.0.0.2/24"]}, sockets=(), meta={"protocols": [1, 6, 17, *loaded]})).at(
+            1, "eth0", None
+        )
+
+    assert taken(on(), proto=132).kind == "unknown"
+    assert taken(with_protocols(), proto=132).kind == "no_protocol"
+    assert taken(with_protocols(132), proto=132).kind == "kernel"
