@@ -103,18 +103,23 @@ def decode(message: Message, netns: int = 0, now: int | None = None) -> Conntrac
     kind = message.type & 0xFF
     if kind not in (MSG_NEW, MSG_DELETE):
         return None
-    a = attributes(message.body)
+    word = DESTROY if kind == MSG_DELETE else NEW if message.flags & NLM_F_CREATE else UPDATE
+    return decode_entry(message.body, message.family, time.monotonic_ns() if now is None else now, word, netns)
+
+
+def decode_entry(body: bytes, family: int, now: int, word: str = UPDATE, netns: int = 0) -> ConntrackEvent | None:
+    """The attributes of an entry, as events and the packets of a queue carry them (enum ctattr_type)."""
+    a = attributes(body)
     if 1 not in a or 2 not in a:
         return None
-    word = DESTROY if kind == MSG_DELETE else NEW if message.flags & NLM_F_CREATE else UPDATE
     state = None
     if 4 in a and 1 in (info := attributes(a[4])):
         state_number = number(attributes(info[1]).get(1))
         state = TCP_STATES[state_number] if state_number is not None and state_number < len(TCP_STATES) else None
     return ConntrackEvent(
-        word, _tuple(a[1], message.family), _tuple(a[2], message.family), number(a.get(18)) or 0, number(a.get(3)),
+        word, _tuple(a[1], family), _tuple(a[2], family), number(a.get(18)) or 0, number(a.get(3)),
         number(a.get(8)) or 0, number(a.get(12)) or 0, number(a.get(7)), state, netns,
-        time.monotonic_ns() if now is None else now,
+        now,
     )  # fmt: skip
 
 

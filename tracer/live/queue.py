@@ -1,0 +1,426 @@
+"""Packets by way of user space: nfqueue taps, to observe without BPF, to hold a packet, to step it, to change it.
+
+A rule in a table of this process (nft's queue expression, or the xt NFQUEUE target where the kernel lacks it) sends
+the flow's packets to a queue of this process, one queue for each hook and priority asked for. The rule lets packets
+pass where nobody listens (bypass), the queue lets them pass when it is full (fail-open); so what a stopped or killed
+reader costs is what it held at that moment, at most ``max_len`` packets a tap.
+
+    print(*describe_changes(flow, taps), sep="\\n")
+    taps = [TapPoint(FORWARD, -1), TapPoint(POST_ROUTING, 101)]
+    with QueueTaps(netns, flow, taps, allow_changes=True) as queue:
+        for seen in queue.read(timeout=1.0):            # already on their way
+            seen.point, seen.indev, seen.mark, seen.entry, seen.packet.summary()
+        queue.loss()                                    # {"queue_passed": …, "queue_dropped": …, "queue_user": …}
+
+    with QueueTaps(netns, flow, taps, hold=True, allow_changes=True) as queue:
+        for held in queue.held(timeout=10.0):           # each waits for its verdict
+            packet = held.seen.packet
+            packet.ttl = 3
+            held.change(packet)                         # or held.accept(), held.drop()
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import re
+import select
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...sim.errors import InputError, MissingFacility, NattraceError
+from ...sim.model.rule import HOOK_NAME
+from .ctevents import ConntrackEvent, decode_entry
+from .flow import FlowKey
+from .nfnl.listing import rule_counters
+from .nfnl.sock import InNetns, Refused, entered, no_privilege
+from .nfnl.tables import OwnerTable, counter, expression, match, match_entry
+from .nfnl.tracking import tracking_reason
+from .nfnl.wire import QUEUE, attribute, attributes, be32, error_of, message, messages, number
+from .rules.book import RuleBook
+from .rules.nftrace import needs_changes
+
+MAX_LEN = 4  # packets that may wait; what a SIGKILL costs at most
+PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING = range(5)
+CONNTRACK_PRIORITY = -200
+MSG_PACKET, MSG_CONFIG = 0, 2  # enum nfqnl_msg_types
+CFG_PARAMS, CFG_MASK, CFG_FLAGS = 2, 4, 5  # enum nfqnl_attr_config
+F_FAIL_OPEN, F_CONNTRACK, F_GSO = 1, 2, 4
+COPY_PACKET, LARGEST = 2, 65531
+CSUM_NOT_READY, GSO = 1, 2  # NFQA_SKB_INFO
+DRAIN = 0.05  # seconds without a packet after the rules are gone
+CTINFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED", 4: "RELATED", 7: "UNTRACKED"}
+
+
+class TapPoint(NamedTuple):
+    """Where to look: before everything of a later priority at that hook."""
+
+    hook: int
+    priority: int
+
+    def __str__(self) -> str:
+        return f"{HOOK_NAME[self.hook]} {self.priority}"
+
+
+class Seen:
+    """A packet as it was at a tap. ``entry``: its conntrack entry, None without one; ``ctinfo``: the state word."""
+
+    __slots__ = (
+        "__dict__", "ctinfo", "data", "entry", "full_length", "id", "indev", "mark", "outdev", "point", "reply",
+        "skb_info", "time", "uid",
+    )  # fmt: skip
+
+    def __init__(self, point: TapPoint, body: bytes, now: int) -> None:
+        a = attributes(body)
+        self.point, self.time = point, now
+        self.id = struct.unpack_from(">I", a[1])[0] if 1 in a else 0
+        self.mark = number(a.get(3)) or 0
+        self.indev, self.outdev = number(a.get(5)), number(a.get(6))
+        self.data = a.get(10, b"")
+        self.full_length = number(a.get(13)) or len(self.data)
+        self.skb_info = number(a.get(14)) or 0
+        self.uid = number(a.get(16))
+        info = number(a.get(12))
+        self.ctinfo = None if info is None else CTINFO.get(info, str(info))
+        self.reply = info in (3, 4)
+        self.entry: ConntrackEvent | None = decode_entry(a[11], _family(self.data), now) if 11 in a else None
+
+    @cached_property
+    def packet(self) -> Any:
+        """The packet as scapy has it (a copy each time it is first asked for)."""
+        from .dissect import dissect
+
+        return dissect(self.data)
+
+    def header(self) -> dict[str, Any]:
+        """As ``simulate`` writes packets, the mark with it."""
+        from .dissect import header
+
+        return header(self.data) | {"mark": self.mark}
+
+
+class Held:
+    """A packet that waits. Exactly one of ``accept``, ``drop``, ``change`` ends it."""
+
+    def __init__(self, seen: Seen, handle: Any) -> None:
+        self.seen, self._handle, self.decided = seen, handle, False
+
+    def accept(self, mark: int | None = None) -> None:
+        """Let it go on, behind this tap."""
+        if mark is not None:
+            self._handle.set_mark(mark)
+        self._decide(self._handle.accept)
+
+    def drop(self) -> None:
+        self._decide(self._handle.drop)
+
+    def change(self, packet: Any, mark: int | None = None) -> bytes:
+        """Let it go on as this packet (scapy or bytes), lengths and checksums made right; returns its bytes."""
+        from .dissect import rebuilt
+
+        if self.seen.full_length > len(self.seen.data) or self.seen.skb_info & GSO:
+            raise InputError("a packet that the network card is to cut up (GSO) can't be changed here")
+        data = packet if isinstance(packet, bytes) else rebuilt(packet)
+        self._handle.set_payload(data)
+        self.accept(mark)
+        return data
+
+    def _decide(self, action: Any) -> None:
+        if self.decided:
+            raise InputError("this packet has its verdict already")
+        self.decided = True
+        action()
+
+
+def describe_changes(flow: FlowKey, points: Sequence[TapPoint], max_len: int = MAX_LEN) -> list[str]:
+    """What is changed on the host while the taps are in place, for the user to agree to."""
+    where = ", ".join(str(p) for p in points)
+    return [
+        f"an nf_tables table that belongs to this process and sends the packets of {flow} through it at {where}; the "
+        "kernel removes it when the process ends, however it ends",
+        "these packets take some 0.1 ms longer for each of the places; whatever is too fast for the tap passes it unseen",
+        f"if the process is killed or stopped, at most the {max_len} packets are lost that each of the places holds then",
+    ]
+
+
+class QueueTaps:
+    """Taps of one flow in one namespace. ``replies``: tuples by which replies are known; where tracking is active
+    already, all packets of the flow's entries are found by their entry.
+    """
+
+    def __init__(self, netns: InNetns | None, flow: FlowKey, points: Sequence[TapPoint], *,
+                 replies: Sequence[FlowKey] = (), max_len: int = MAX_LEN, hold: bool = False,
+                 allow_changes: bool = False) -> None:  # fmt: skip
+        if not allow_changes:
+            changes = describe_changes(flow, points, max_len)
+            raise NattraceError("nfqueue taps change this host", remedy=needs_changes(changes))
+        self.netns, self.flow, self.replies = netns, flow, replies
+        self.tracked = tracking_reason(netns)
+        self.queues: list[_Queue] = []
+        self.table: OwnerTable | None = None
+        try:
+            taken = numbers_in_use(netns)
+            for point in points:
+                self.queues.append(_bind(netns, point, max_len, hold, taken))
+            self.table = self._rules()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> QueueTaps:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def filenos(self) -> list[int]:
+        return [queue.fd for queue in self.queues]
+
+    def read(self, timeout: float = 0.0) -> list[Seen]:
+        """Packets that passed since the last call; those that come within ``timeout`` seconds if there are none."""
+        self._wait(timeout)
+        found: list[Seen] = []
+        for queue in self.queues:
+            queue.run()
+            found += queue.seen
+            queue.seen.clear()
+        return sorted(found, key=lambda seen: seen.time)
+
+    def held(self, timeout: float = 0.0) -> list[Held]:
+        """Packets that wait now (or that come within ``timeout`` seconds); each must get its verdict."""
+        self._wait(timeout)
+        found: list[Held] = []
+        for queue in self.queues:
+            queue.run()
+            found += queue.held
+            queue.held.clear()
+        return sorted(found, key=lambda held: held.seen.time)
+
+    def loss(self) -> dict[str, int]:
+        """``queue_passed``: packets of the flow that passed a tap unseen (full, or nobody read in time);
+        ``queue_dropped``, ``queue_user``: packets the kernel dropped because of the queue."""
+        passed = dropped = user = 0
+        states = {state.number: state for state in queue_states(self.netns)}
+        for queue in self.queues:
+            state = states.get(queue.number)
+            waiting = state.waiting if state else 0
+            if state is not None:
+                dropped, user = dropped + state.dropped, user + state.user_dropped
+            passed += max(0, self._matched(queue) - queue.count - waiting)
+        return {"queue_passed": max(0, passed - dropped - user), "queue_dropped": dropped, "queue_user": user}
+
+    def close(self) -> None:
+        """Rules first, then what still waits goes on, then the queues."""
+        if self.table is not None:
+            self.table.close()
+        deadline = time.monotonic() + 1.0
+        while self.queues and time.monotonic() < deadline:
+            if not self._wait(DRAIN):
+                break
+            for queue in self.queues:
+                queue.hold = False
+                queue.run()
+        for queue in self.queues:
+            queue.close()
+        self.queues.clear()
+
+    def _wait(self, timeout: float) -> bool:
+        return bool(select.select(self.filenos(), [], [], timeout)[0])
+
+    def _matched(self, queue: _Queue) -> int:
+        assert self.table is not None
+        return sum(n for n, _ in rule_counters(self.table.socket, self.table.family, self.table.name, queue.chain))
+
+    def _rules(self) -> OwnerTable:
+        """nft's own queue expression if the kernel has it, else the xt target through nft_compat."""
+        error: OSError | None = None
+        for target in (_nft_queue, _xt_nfqueue):
+            table = OwnerTable(self.netns, self.flow.family, "nattrace-queue")
+            try:
+                for queue in self.queues:
+                    self._rules_of(table, queue, target(queue.number))
+                table.commit()
+                return table
+            except Refused as refused:
+                table.close()
+                error = refused
+                if refused.errno not in (errno.ENOENT, errno.EOPNOTSUPP):
+                    raise
+            except BaseException:
+                table.close()
+                raise
+        raise MissingFacility(
+            f"this kernel can send packets to no queue from nf_tables ({error})",
+            remedy="a kernel with CONFIG_NFT_QUEUE, or CONFIG_NETFILTER_XT_TARGET_NFQUEUE and CONFIG_NFT_COMPAT",
+        )
+
+    def _rules_of(self, table: OwnerTable, queue: _Queue, target: dict[str, Any]) -> None:
+        hook, priority = queue.point
+        table.add_chain(queue.chain, hook, priority)
+        for key in (self.flow, *self.replies):
+            if key.iif is not None and hook in (LOCAL_OUT, POST_ROUTING):
+                if hook == LOCAL_OUT:
+                    continue
+                key = key._replace(iif=None)
+            table.add_rule(queue.chain, [*match(key), counter(), target])
+        first = hook in (PRE_ROUTING, LOCAL_OUT)
+        if self.tracked is not None and (not first or priority > CONNTRACK_PRIORITY):
+            table.add_rule(queue.chain, [*match_entry(self.flow), counter(), target])
+
+
+def _nft_queue(number_: int) -> dict[str, Any]:
+    return expression("queue", NUM=number_, TOTAL=1, FLAGS=1)  # NFT_QUEUE_FLAG_BYPASS
+
+
+def _xt_nfqueue(number_: int) -> dict[str, Any]:
+    return expression("target", NAME="NFQUEUE", REV=3, INFO=struct.pack("=HHHxx", number_, 1, 1))  # xt_NFQ_info_v3
+
+
+class _Queue:
+    """One queue: NetfilterQueue's for verdicts, its messages read by us for what it doesn't show (conntrack)."""
+
+    def __init__(self, netns: InNetns | None, point: TapPoint, queue: int, max_len: int, hold: bool) -> None:
+        from netfilterqueue import NetfilterQueue
+
+        self.point, self.number, self.hold = point, queue, hold
+        self.chain = f"tap-{HOOK_NAME[point.hook].lower()}-{point.priority & 0xFFFFFFFF:x}"
+        self.seen: deque[Seen] = deque(maxlen=65536)
+        self.held: deque[Held] = deque()
+        self.count = 0
+        self._now: Seen | None = None
+        try:
+            with entered(netns):
+                self.queue = NetfilterQueue()
+            self.queue.bind(queue, self._packet, max_len=max_len)
+        except OSError as error:
+            if not os.path.exists("/proc/self/net/netfilter/nfnetlink_queue"):
+                raise MissingFacility(
+                    "this kernel has no nfnetlink_queue", remedy="a kernel with CONFIG_NETFILTER_NETLINK_QUEUE"
+                ) from None
+            raise no_privilege(error, "binding a queue") from None
+        self.fd = self.queue.get_fd()
+        self.socket = socket.socket(fileno=os.dup(self.fd))
+        self.socket.setblocking(False)
+        self._configure()
+
+    def _configure(self) -> None:
+        """What NetfilterQueue has no option for: fail-open, whole packets, conntrack. Raises MissingFacility."""
+        params = struct.pack(">IB", LARGEST, COPY_PACKET)
+        wanted = [
+            attribute(CFG_MASK, be32(flag)) + attribute(CFG_FLAGS, be32(flag))
+            for flag in (F_FAIL_OPEN, F_GSO, F_CONNTRACK)
+        ]
+        for position, body in enumerate([wanted[0], attribute(CFG_PARAMS, params), *wanted[1:]]):
+            code = self._ask(body)
+            if code and not position:
+                self.close()
+                raise MissingFacility(
+                    "queues of this kernel have no fail-open: a stopped reader would stop the flow",
+                    remedy="a kernel from 3.6 on",
+                )
+
+    def _ask(self, body: bytes) -> int:
+        self.socket.send(message(QUEUE << 8 | MSG_CONFIG, 0x1 | 0x4, 1, 0, self.number, body))
+        if not select.select([self.socket], [], [], 5.0)[0]:
+            return errno.ETIMEDOUT
+        return next((error_of(m.body) for m in messages(self.socket.recv(65536)) if m.type == 2), 0)
+
+    def run(self) -> None:
+        """Handle what has come; NetfilterQueue reads through :meth:`recv`."""
+        with suppress(BlockingIOError):
+            self.queue.run_socket(self)
+
+    def recv(self, _: int) -> bytes:
+        """One message: looked at, then given to NetfilterQueue, which calls :meth:`_packet`."""
+        data = self.socket.recv(1 << 17)
+        for found in messages(data):
+            if found.type == QUEUE << 8 | MSG_PACKET:
+                self._now = Seen(self.point, found.body, time.monotonic_ns())
+        return data
+
+    def _packet(self, handle: Any) -> None:
+        self.count += 1
+        seen, self._now = self._now, None
+        if seen is None:
+            handle.accept()
+        elif self.hold:
+            handle.retain()
+            self.held.append(Held(seen, handle))
+        else:
+            handle.accept()
+            self.seen.append(seen)
+
+    def close(self) -> None:
+        """Let what is held go on, and unbind."""
+        while self.held:
+            held = self.held.popleft()
+            if not held.decided:
+                held.accept()
+        if hasattr(self, "socket"):
+            self.socket.close()
+        self.queue.unbind()
+
+
+class QueueState(NamedTuple):
+    """A line of /proc/net/netfilter/nfnetlink_queue."""
+
+    number: int
+    port: int
+    waiting: int
+    dropped: int
+    user_dropped: int
+
+
+def queue_states(netns: InNetns | None = None) -> list[QueueState]:
+    """The queues that are bound in a namespace; empty where the kernel has none."""
+    with entered(netns):
+        try:
+            lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
+        except OSError:
+            return []
+    rows = [[int(word) for word in line.split()] for line in lines]
+    return [QueueState(row[0], row[1], row[2], row[5], row[6]) for row in rows if len(row) >= 7]
+
+
+_XT_QUEUE = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")
+_NFT_QUEUE = re.compile(r"\bqueue (?:flags \S+ )?(?:num|to) (\d+)(?:-(\d+))?")
+
+
+def numbers_in_use(netns: InNetns | None = None) -> set[int]:
+    """Queue numbers that somebody has bound, or that a rule sends packets to (nobody may listen yet)."""
+    found = {state.number for state in queue_states(netns)}
+    for rule in RuleBook.read(netns).rules.values():
+        for pattern in (_XT_QUEUE, _NFT_QUEUE):
+            for first, last in pattern.findall(rule.text):
+                found |= set(range(int(first), int(last or first) + 1))
+    return found
+
+
+def _bind(netns: InNetns | None, point: TapPoint, max_len: int, hold: bool, taken: set[int]) -> _Queue:
+    """A queue with a number that is free; another process may take one between looking and binding."""
+    error: OSError | None = None
+    for _ in range(16):
+        free = [n for n in range(1024, 65536) if n not in taken]
+        if not free:
+            break
+        queue = random.choice(free)
+        taken.add(queue)
+        try:
+            return _Queue(netns, point, queue, max_len, hold)
+        except OSError as failed:
+            error = failed
+    raise MissingFacility(
+        f"no queue can be bound ({error})", remedy="cat /proc/net/netfilter/nfnetlink_queue shows who holds them"
+    )
+
+
+def _family(data: bytes) -> int:
+    return 10 if data[:1] and data[0] >> 4 == 6 else 2
