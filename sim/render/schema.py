@@ -310,12 +310,59 @@ def labs() -> Schema:
     return {"$schema": DIALECT, **_object(body)}
 
 
+def what() -> Schema:
+    """``what --json``."""
+    seen = {"type": "object", "required": ["proto", "src", "dst"]}
+    way = _object(
+        {
+            "in": _maybe("string"),
+            "any_of": _maybe("string"),
+            "before": {"$ref": "#/$defs/packet"},
+            "outcome": {"enum": OUTCOMES},
+            "at": AT,
+            "after": {"$ref": "#/$defs/packet"},
+            "reason": REASON,
+            "hops": _array(HOP),
+        }
+    )
+    account = {
+        "way": {"enum": ["in", "out"]},
+        "host": TEXT,
+        "interface": TEXT,
+        "numbers": _array(COUNT),
+        "seen": seen,
+        "explained": BOOL,
+        "ways": _array(way),
+    }
+    flow = {"flow": TEXT, "packets": COUNT, "not_followed": COUNT, "accounts": _array(_object(account))}
+    sighting = {"anyOf": [_object({"interface": TEXT, "number": COUNT, "packet": seen}), {"type": "null"}]}
+    match = {
+        "kind": {"enum": ["as_predicted", "otherwise", "vanished", "lost", "unasked"]},
+        "before": sighting,
+        "after": sighting,
+        "predicted": {"type": ["object", "null"]},
+        "outcome": OUTCOME,
+        "reason": {"anyOf": [REASON, {"type": "null"}]},
+    }
+    capture: Schema = {
+        "schema": {"const": "nattrace/what/1"},
+        "capture": TEXT,
+        "host": TEXT,
+        "interface": TEXT,
+        "skipped": COUNT,
+        "cut": BOOL,
+    }
+    more = {"flows": _array(_object(flow)), "after": _object(capture), "matches": _array(_object(match))}
+    return _with_defs(_object(capture | more, list(capture)), "nattrace what")
+
+
 SCHEMAS = {
     "why": why,
     "simulate": simulate,
     "packet": packet,
     "doctor": doctor,
     "reasons": reasons,
+    "what": what,
     "snapshot": snapshot,
     "lab": lab,
     "labs": labs,

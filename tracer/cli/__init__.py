@@ -15,6 +15,7 @@ import click
 # name: (module, attribute, help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "why": ("why", "why", "What happens to a flow, hop by hop, and why."),
+    "what": ("what", "what", "What the host must have done to the packets of a capture."),
     "snapshot": ("snapshot", "snapshot", "Capture this host, or network namespaces, into a snapshot."),
     "simulate": ("simulate", "simulate", "packets.jsonl in, results.jsonl out; conntrack state carried over."),
     "lab": ("lab", "lab", "Build a topology in network namespaces on this machine."),
