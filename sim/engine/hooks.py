@@ -34,6 +34,9 @@ PRE, IN, FWD, OUT, POST = (
 NF_IP_PRI_CONNTRACK_DEFRAG, NF_IP_PRI_RAW, NF_IP_PRI_CONNTRACK = -400, -300, -200
 NF_IP_PRI_MANGLE, NF_IP_PRI_NAT_DST, NF_IP_PRI_FILTER = -150, -100, 0
 NF_IP_PRI_SECURITY, NF_IP_PRI_NAT_SRC, NF_IP_PRI_CONNTRACK_CONFIRM = 50, 100, 2**31 - 1
+NFT_PRI_SECURITY = (
+    150  # what iptables-nft registers (iptables/nft.c): behind source NAT, which the kernel's own table precedes
+)
 
 # which hooks an iptables table registers, and its priority there
 TABLE_HOOKS: dict[str, tuple[tuple[int, ...], int]] = {
@@ -102,6 +105,8 @@ def _table_entries(tables: list[Any], hook: int) -> list[Entry]:
     out = []
     for order, table in enumerate(tables):
         hooks, priority = TABLE_HOOKS.get(table.name, ((), 0))
+        if table.name == "security" and table.backend != "legacy":
+            priority = NFT_PRI_SECURITY
         if table.name == "nat" or hook not in hooks or HOOK_NAME[hook] not in table.chains:
             continue
         kind = "route" if table.name == "mangle" and hook == OUT else "filter"

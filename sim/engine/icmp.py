@@ -33,6 +33,7 @@ from ..model.result import Response
 from ..model.rule import NF_INET_PRE_ROUTING
 from . import conntrack, routing
 from .run import Ctx
+from .trackers import knows
 
 INADDR_DUMMY = 0xC0000008  # 192.0.0.8, RFC 7600: the sender has no address at all
 HZ = 250  # ticks a second of distribution kernels; rate limits count in them
@@ -106,14 +107,16 @@ def icmp_send(ctx: Ctx, skb: Skb, icmp_type: int, code: int, info: int = 0) -> N
 
 
 # nf_reject_verify_csum(): checksums that do not cover the whole payload, or are optional, are not looked at
-UNVERIFIED = frozenset((IPPROTO_AH, IPPROTO_ESP, IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_DCCP, IPPROTO_GRE))
+UNVERIFIED = frozenset((IPPROTO_AH, IPPROTO_ESP, IPPROTO_SCTP, IPPROTO_UDPLITE, IPPROTO_GRE))
 VERIFIED = frozenset((IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6))  # taken to be right
 
 
-def checksum_holds(skb: Skb) -> bool:
+def checksum_holds(ctx: Ctx, skb: Skb) -> bool:
     """nf_ip_checksum() before REJECT answers: a protocol it does not know is summed up like ICMP, over all bytes."""
     if skb.proto in UNVERIFIED or skb.proto in VERIFIED:
         return True
+    if skb.proto == IPPROTO_DCCP and knows(ctx.host, IPPROTO_DCCP):
+        return True  # its name left the list when the protocol left the kernel
     from .wire import checksum, header_length, to_bytes
 
     return checksum(to_bytes(skb)[header_length(skb) :]) == 0
@@ -292,7 +295,7 @@ def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
     copy.ct, copy.ctinfo, copy.template, copy.sk = None, IP_CT_UNTRACKED, None, skb.sk
     copy.df = True
     if ctx.hook in (NF_INET_PRE_ROUTING, 1):
-        copy.ttl -= 1
+        copy.ttl = (copy.ttl - 1) & 0xFF  # nobody looks whether it is used up: eight bits wrap
     rt = routing.output(ctx, family=skb.family, dst=gateway, oif=oif, tos=skb.tos)
     if rt.errno:
         return

@@ -47,19 +47,55 @@ def resolve(ctx: Ctx, dev: str, nexthop: int, family: int, src: int = 0) -> Reso
     if link is not None and (link.noarp or link.pointopoint or (link.mac is None and link.kind)):
         return _without_arp(ctx, link, others, segment)
     known = entry(ctx.host, family, dev, nexthop)
+    learned: Learned | None = ctx.hs.match_state.get(("learned", family, dev, nexthop))
+    if learned is not None and ctx.now < learned.until and not _static(known):
+        return Resolution("port", learned.port)
     if known is not None and known.mac is not None and state_is_valid(known.state):
         taken = _by_mac(ctx, known, others)
         if taken is not None:
             return taken
-    learned: tuple[Port, float] | None = ctx.hs.match_state.get(("learned", family, dev, nexthop))
-    if learned is not None and ctx.now < learned[1]:
-        return Resolution("port", learned[0])
     return _ask(ctx, dev, nexthop, family, src, others, segment)
+
+
+class Learned(NamedTuple):
+    """A neighbour entry made while packets pass. ``updated``: when the address last moved."""
+
+    port: Port
+    until: float
+    updated: float
 
 
 def _learn(ctx: Ctx, family: int, dev: str, addr: int, port: Port) -> None:
     """Who has an address is known for a while; meanwhile nobody is asked, whatever the source of a packet."""
-    ctx.hs.match_state["learned", family, dev, addr] = (port, ctx.now + REACHABLE_S)
+    old: Learned | None = ctx.hs.match_state.get(("learned", family, dev, addr))
+    same = old is not None and old.port == port and ctx.now < old.until
+    updated = old.updated if old is not None and same else ctx.now
+    ctx.hs.match_state["learned", family, dev, addr] = Learned(port, ctx.now + REACHABLE_S, updated)
+    ctx.hs.neigh[dev, addr] = "ok"
+
+
+def _overhear(ctx: Ctx, dev: str, sender: int, port: Port) -> None:
+    """The end of arp_process(): a request is news for whoever has an entry of its sender, be it one that failed.
+
+    An entry that is good is not moved within locktime of its last change.
+    """
+    known = entry(ctx.host, AF_INET, dev, sender)
+    if _static(known) or (known is None and (dev, sender) not in ctx.hs.neigh):
+        return
+    old: Learned | None = ctx.hs.match_state.get(("learned", AF_INET, dev, sender))
+    good = old is not None and ctx.now < old.until and ctx.hs.neigh.get((dev, sender)) == "ok"
+    if old is not None and good and old.port != port and ctx.now <= old.updated + _locktime_s(ctx, dev):
+        return
+    _learn(ctx, AF_INET, dev, sender, port)
+
+
+def _locktime_s(ctx: Ctx, dev: str) -> float:
+    """How long an entry keeps its address against others (in hundredths of a second)."""
+    return ctx.sysctl_int(f"net.ipv4.neigh.{dev.replace('.', '/')}.locktime", 100, ()) / 100
+
+
+def _static(known: Neighbour | None) -> bool:
+    return known is not None and ("PERMANENT" in known.state.upper() or "NOARP" in known.state.upper())
 
 
 def _deaf(ctx: Ctx, dev: str, sender: int) -> bool:
@@ -127,7 +163,7 @@ def _mac_of(ctx: Ctx, port: Port) -> int | None:
 def _by_mac(ctx: Ctx, known: Neighbour, others: tuple[Port, ...]) -> Resolution | None:
     """The member that has the entry's MAC. A learned MAC that nobody has is forgotten, a static one is used in vain."""
     owners = [port for port in others if _mac_of(ctx, port) == known.mac]
-    static = "PERMANENT" in known.state.upper() or "NOARP" in known.state.upper()
+    static = _static(known)
     if owners:
         note = f"neighbour entry {known.state}"
         return Resolution("port", owners[0], where=known.where if static else None, note=note)
@@ -146,20 +182,26 @@ def _ask(ctx: Ctx, dev: str, nexthop: int, family: int, src: int, others: tuple[
     sender = _sender(ctx, dev, nexthop, src) if family == AF_INET else 0
     if _deaf(ctx, dev, sender):
         return _unheard(ctx, dev, nexthop, sender)
-    answering = []
+    answering, me = [], Port(ctx.host.name, dev)
     for port in others:
         there = Ctx(ctx.run, ctx.run.world.hosts[port.host], ctx.ws.host(port.host))
-        if answers(there, port.dev, sender, nexthop) if family == AF_INET else _advertises(there, port.dev, nexthop):
+        if family != AF_INET:
+            reaction = ANSWERS if _advertises(there, port.dev, nexthop) else SILENT
+        else:
+            reaction = _reaction(there, port.dev, sender, nexthop)
+        if reaction == ANSWERS:
             answering.append(port)
+            if sender:
+                _learn(there, family, port.dev, sender, me)  # who answers has learned the asker's address
+        elif reaction == OVERHEARS:
+            _overhear(there, port.dev, sender, me)
     if not answering:
+        ctx.hs.match_state.pop(("learned", family, dev, nexthop), None)
         ctx.hs.neigh[dev, nexthop] = "failed"
         silent = _silent_owner(ctx, nexthop, family, others)
         text = silent or f"nobody on segment {segment.name} has {target}"
         return Resolution("failed", reason=f"{target} on {dev} of {ctx.host.name} does not answer: {text}")
     ctx.hs.neigh[dev, nexthop] = "ok"
-    for port in answering if sender else ():  # arp_process(): who answers has learned the asker's address
-        there = Ctx(ctx.run, ctx.run.world.hosts[port.host], ctx.ws.host(port.host))
-        _learn(there, family, port.dev, sender, Port(ctx.host.name, dev))
     if len(answering) == 1:
         _learn(ctx, family, dev, nexthop, answering[0])
         return Resolution("port", answering[0])
@@ -169,6 +211,8 @@ def _ask(ctx: Ctx, dev: str, nexthop: int, family: int, src: int, others: tuple[
         options = tuple(Option(None, str(port), port) for port in answering)
         first = ctx.run.choose(f"which of those that answer for {target} on {dev} of {ctx.host.name} is first", options)
         ctx.hs.match_state[key] = first
+    assert first is not None
+    _learn(ctx, family, dev, nexthop, first)
     several = ", ".join(map(str, answering))
     return Resolution("port", first, note=f"{several} all answer for {target}; the first answer counts")
 
@@ -191,23 +235,29 @@ def _sender(ctx: Ctx, dev: str, target: int, src: int) -> int:
     return select_source(ctx, dev, target, RT_SCOPE_LINK) or 0
 
 
-def answers(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:
-    """arp_process: whether this host answers on ``dev`` when ``sip`` asks for ``tip``."""
+ANSWERS, SILENT, OVERHEARS = "answers", "silent", "overhears"
+
+
+def _reaction(ctx: Ctx, dev: str, sip: int, tip: int) -> str:
+    """arp_process: what this host does on ``dev`` when ``sip`` asks for ``tip``: answer, nothing, or only listen."""
     link = ctx.host.links.get(dev)
     if (link is not None and link.noarp) or not has_ip(ctx.host, dev) or is_multicast(AF_INET, tip):
-        return False
+        return SILENT
     if is_loopback(AF_INET, tip) and not ctx.conf(dev, "route_localnet"):
-        return False
+        return SILENT
     if not sip:
-        return routing.addr_type(ctx, AF_INET, tip) == "LOCAL" and not _ignores(ctx, dev, sip, tip)
+        own = routing.addr_type(ctx, AF_INET, tip) == "LOCAL"
+        return ANSWERS if own and not _ignores(ctx, dev, sip, tip) else SILENT
     rt = routing.input(ctx, Skb(AF_INET, 0, sip, tip), dev)
     if rt.kind == "local":
-        return not _ignores(ctx, dev, sip, tip) and not _filtered(ctx, dev, sip, tip)
+        return SILENT if _ignores(ctx, dev, sip, tip) or _filtered(ctx, dev, sip, tip) else ANSWERS
     if rt.kind != "unicast":
-        return False
+        return OVERHEARS
     if rt.dev == dev:  # private VLAN: back into the same link
-        return sip != tip and bool(ctx.conf(dev, "proxy_arp_pvlan"))
-    return _proxy_arp(ctx, dev, rt.dev or "") or _proxy_entry(ctx, dev, tip)
+        proxied = sip != tip and bool(ctx.conf(dev, "proxy_arp_pvlan"))
+    else:
+        proxied = _proxy_arp(ctx, dev, rt.dev or "") or _proxy_entry(ctx, dev, tip)
+    return ANSWERS if proxied else OVERHEARS
 
 
 def _ignores(ctx: Ctx, dev: str, sip: int, tip: int) -> bool:

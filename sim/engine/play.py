@@ -34,7 +34,8 @@ from ..record import dataclass, field
 from . import routing, sockets
 from .host import EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
-from .run import MAX_LEAVES, Run, explore
+from .rt import Rt
+from .run import MAX_LEAVES, Ctx, Run, explore
 from .walk import Local, follow, leaf_of
 
 REPLY_ISN = 0x40000000  # sequence number that natural SYN,ACKs start with
@@ -117,23 +118,11 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     ctx.hook = NF_INET_LOCAL_OUT
     if skb.sk is None:
         skb.sk = Sk(uid=skb.uid, mark=skb.mark)
-    if skb.proto == IPPROTO_TCP and skb.tcp_flags == TH_SYN and not skb.sk.transparent:
+    if is_connect(skb):
         skb.tos &= ~0x03  # do_ip_setsockopt(): a stream socket's ECN bits are TCP's own
-    oif = question.oif or skb.sk.bound_dev
-    rt = routing.output(
-        ctx,
-        family=skb.family,
-        dst=skb.dst,
-        src=skb.src,
-        oif=oif,
-        mark=skb.mark,
-        tos=skb.tos,
-        uid=skb.sk.uid,
-        proto=skb.proto,
-        sport=skb.sport if skb.has_ports else 0,
-        dport=skb.dport if skb.has_ports else 0,
-        transparent=skb.sk.transparent,
-    )
+    rt = _route(ctx, question, skb, skb.src)
+    if is_connect(skb) and not skb.src and not rt.errno:
+        rt = _route(ctx, question, skb, rt.src)  # ip_route_connect(): once for the source, once with it
     if rt.errno:
         return _never_sent(run, question, skb, rt.reason or Reason("no_route", rt.text, rt.where), rt.errno)
     bound = bool(skb.src)
@@ -146,6 +135,30 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     if skb.sk.has_file:
         sockets.remember(ctx, skb, bound)
     return Local(question.host, skb)
+
+
+def is_connect(skb: Skb) -> bool:
+    """Whether a locally sent packet is the SYN of a connect(); other segments are made by hand, in a raw socket."""
+    return skb.proto == IPPROTO_TCP and skb.tcp_flags == TH_SYN and not (skb.sk is not None and skb.sk.transparent)
+
+
+def _route(ctx: Ctx, question: Injection, skb: Skb, src: int) -> Rt:
+    """ip_route_output_flow() for a socket's packet."""
+    assert skb.sk is not None
+    return routing.output(
+        ctx,
+        family=skb.family,
+        dst=skb.dst,
+        src=src,
+        oif=question.oif or skb.sk.bound_dev,
+        mark=skb.mark,
+        tos=skb.tos,
+        uid=skb.sk.uid,
+        proto=skb.proto,
+        sport=skb.sport if skb.has_ports else 0,
+        dport=skb.dport if skb.has_ports else 0,
+        transparent=skb.sk.transparent,
+    )
 
 
 def _never_sent(run: Run, question: Injection, skb: Skb, reason: Reason, errno: int) -> Fate:

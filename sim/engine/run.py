@@ -75,6 +75,7 @@ class Run:
         self.depth = 0  # how many packets caused each other
         self.asides = 0  # how many were walked besides the packet itself
         self.cut = False  # some were not walked: the answer is not whole
+        self.unbound_sender: Any = None  # the flow whose first datagram is being sent by a socket without an address
 
     def choose(self, what: str, options: Sequence[Option]) -> Any:
         """Take a branch. ``options`` non-empty; impossible ones (probability 0) are left out by the caller."""

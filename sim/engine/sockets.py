@@ -64,11 +64,13 @@ def lookup(ctx: Ctx, skb: Skb) -> Delivery:
 def remember(ctx: Ctx, skb: Skb, bound: bool = True) -> None:
     """A local process sent this: its socket exists and takes the answers. Call before OUTPUT changes anything.
 
-    ``bound`` False: routing chose the source, so that a datagram socket is still bound to no address.
+    ``bound`` False: routing chose the source. A datagram socket is then bound to no address while it sends this packet,
+    and connected to its peer, which binds it, from then on (__ip4_datagram_connect()).
     """
-    wildcard = not bound and skb.proto in (IPPROTO_UDP, IPPROTO_UDPLITE)
     key = _flow_key(skb.proto, skb.src, _near(skb), skb.dst, skb.dport)
-    ctx.hs.match_state[key] = "wildcard" if wildcard else "bound"
+    if not bound and skb.proto in (IPPROTO_UDP, IPPROTO_UDPLITE) and key not in ctx.hs.match_state:
+        ctx.run.unbound_sender = key
+    ctx.hs.match_state[key] = "bound"
     if skb.proto == IPPROTO_TCP and skb.tcp_flags & (TH_SYN | TH_ACK) == TH_SYN:
         ctx.hs.match_state["opening", *key[1:]] = (skb.tcp_seq, ctx.now)
     ctx.hs.match_state["sender"] = (skb.proto, skb.src, _near(skb) if skb.has_ports else 0)

@@ -99,9 +99,9 @@ def lookup(skb: Skb, ctx: Ctx) -> Socket | None:
 def find_socket(ctx: Ctx, family: int, proto: int, near: tuple[int, Number],
                 far: tuple[int, Number]) -> Socket | None:  # fmt: skip
     """The best socket: inet_lookup(), udp4_lib_lookup(). ``near``/``far``: local and remote address and port."""
-    sender = ctx.hs.match_state.get(("socket", proto, *near, *far))  # sockets.remember(): it sent a packet of this flow
-    if sender is not None:
-        local = None if sender == "wildcard" else near[0]
+    flow = ("socket", proto, *near, *far)
+    if flow in ctx.hs.match_state:  # sockets.remember(): it sent a packet of this flow
+        local = None if flow == ctx.run.unbound_sender else near[0]
         return Socket(family, proto, local, near[1], far[0], far[1], "ESTAB")  # type: ignore[arg-type]
     best: Socket | None = None
     best_score = -1

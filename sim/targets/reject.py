@@ -79,7 +79,7 @@ class Reject(Target):
         if self.reject_with == TCP_RESET:
             icmp.tcp_reset(ctx, skb)
             return verdict
-        if skb.frag or not icmp.checksum_holds(skb):  # nf_send_unreach()
+        if skb.frag or not icmp.checksum_holds(ctx, skb):  # nf_send_unreach()
             return verdict
         v4 = self.family == AF_INET
         code = (_V4 if v4 else _V6)[self.reject_with][1]
