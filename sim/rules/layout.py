@@ -20,7 +20,10 @@ SEARCHES = 32  # chains searched for one by one; whoever wants more of them gets
 # Like -s and -d in any spelling, with a list of addresses: one line is several rules
 ADDRESS_LIST = re.compile(r"""(?:-s|-d|--s[a-z]*|--d[a-z]*)[ =\t]+"?[0-9A-Fa-f.:/x]*,""")
 _HEAD_END = re.compile(r"\n(?!:)")
-_BODY_END = re.compile(r"\n(?!-A |\[[0-9]{1,20}:[0-9]{1,20}\] -A )")
+# All lines of one chain that follow each other: one step for the regular expression engine, and one entry to keep
+_RUN = r"""\n{0}-A ([^ \t\r\f\v\n"]++)(?: [^\n]*+)?+(?=\n)(?:\n{0}-A \1(?: [^\n]*+)?+(?=\n))*+"""
+_RUNS = re.compile(_RUN.format(""))
+_RUNS_COUNTED = re.compile(_RUN.format(r"\[[0-9]{1,20}:[0-9]{1,20}\] "))
 
 Row = int | tuple[int, int]  # offset of a line; (offset, which of the rules that it makes)
 
@@ -31,6 +34,11 @@ class Declared(NamedTuple):
     policy: str | None
     counters: tuple[int, int] | None
     offset: int
+
+
+def _runs(text: str, head_end: int) -> re.Pattern[str]:
+    """What matches the lines of a table whose first one begins after ``head_end``: all have counters, or none."""
+    return _RUNS_COUNTED if text.startswith("[", head_end + 1) else _RUNS
 
 
 def excerpt(text: str) -> str:
@@ -100,31 +108,37 @@ class Searched:
     """A table in the form of iptables-save, of which only what is asked for is looked at.
 
     ``start``: the line feed before the first chain line; ``head_end``: the one before the first rule;
-    ``end``: the one before COMMIT.
+    ``end``: the one before COMMIT; ``_runs``: chain → where its lines begin; all such places where they are ``_several``.
     """
 
-    __slots__ = ("_all", "_counted", "_names", "_searches", "end", "head_end", "save", "start", "table")
+    __slots__ = ("_asked", "_names", "_runs", "_several", "end", "head_end", "save", "start", "table")
 
-    def __init__(self, save: SaveText, table: str, start: int, head_end: int, end: int) -> None:
+    def __init__(self, save: SaveText, table: str, start: int, head_end: int, end: int,
+                 runs: dict[str, int], several: dict[str, list[int]]) -> None:  # fmt: skip
         self.save, self.table = save, table
-        self.start, self.head_end, self.end = start, head_end, end
-        self._counted = save.text.startswith("[", head_end + 1)
-        self._searches = 0
+        self.start, self.head_end, self.end, self._runs, self._several = start, head_end, end, runs, several
+        self._asked: dict[str, int | None] = {}  # what has been searched for
         self._names: dict[str, int] | None = None  # name → offset of its line
-        self._all: dict[str, list[Row]] | None = None
 
     @classmethod
     def recognise(cls, save: SaveText, table: str, start: int) -> Searched | None:
         """The table whose ``*name`` line ends at ``start``, or None where it isn't written like that."""
         text = save.text
         head = _HEAD_END.search(text, start)
-        body = _BODY_END.search(text, head.start()) if head else None
-        if head is None or body is None or not text.startswith("\nCOMMIT\n", body.start()):
+        if head is None:
             return None
-        mixed = text.find("\n-A " if text.startswith("[", head.start() + 1) else "\n[", head.start(), body.start())
-        if mixed >= 0:
-            return None
-        return cls(save, table, start, head.start(), body.start())
+        head_end = end = head.start()
+        runs: dict[str, int] = {}
+        several: dict[str, list[int]] = {}
+        run = None
+        for run in iter(_runs(text, head_end).scanner(text, head_end).match, None):  # type: ignore[attr-defined]
+            name = run[1]
+            if name in runs:  # in a file put together by hand
+                several.setdefault(name, [runs[name]]).append(run.start())
+            runs[name] = run.start()
+        if run is not None:
+            end = run.end()
+        return cls(save, table, start, head_end, end, runs, several) if text.startswith("\nCOMMIT\n", end) else None
 
     def _declarations(self) -> dict[str, int]:
         if self._names is None:
@@ -151,13 +165,18 @@ class Searched:
         """Where the chain's line begins."""
         if self._names is not None:
             return self._names.get(name)
-        if not name or " " in name or "\n" in name:
-            return None
-        found = self.save.text.find(f"\n:{name} ", self.start, self.head_end)
-        if found >= 0:
-            return found + 1
-        self._searches += 1
-        return self._declarations().get(name) if self._searches > SEARCHES else None
+        if name not in self._asked:
+            if len(self._asked) >= SEARCHES:
+                return self._declarations().get(name)
+            self._asked[name] = self._search(name)
+        return self._asked[name]
+
+    def _search(self, name: str) -> int | None:
+        text, needle = self.save.text, f"\n:{name}"
+        place = text.find(needle, self.start, self.head_end)
+        while place >= 0 and text[place + len(needle)] not in " \n":
+            place = text.find(needle, place + 1, self.head_end)
+        return place + 1 if place >= 0 and name and " " not in name and "\n" not in name else None
 
     def declared(self, name: str) -> Declared | None:
         offset = self._offset(name)
@@ -183,32 +202,14 @@ class Searched:
                 yield name
 
     def rows(self, name: str) -> list[Row]:
-        if self._all is not None:
-            return self._all.get(name, [])
-        self._searches += 1
-        if self._searches > SEARCHES:
-            self._all = {}
-            for chain, offset, _ in self.lines():
-                self._all.setdefault(chain, []).append(offset)
-            return self._all.get(name, [])
-        return self._search(name)
-
-    def _search(self, name: str) -> list[Row]:
-        find = self.save.text.find
+        first = self._runs.get(name, -1)
+        text, runs = self.save.text, _runs(self.save.text, self.head_end)
         rows: list[Row] = []
-        needle = f"] -A {name}" if self._counted else f"\n-A {name}"
-        after, end = len(needle), self.end + 1
-        text = self.save.text
-        place = find(needle, self.head_end, end)
-        while place >= 0:
-            if text[place + after] in " \n":
-                if not self._counted:
-                    rows.append(place + 1)
-                else:
-                    start = text.rfind("\n", self.head_end, place) + 1
-                    if find("] -A ", start) == place:  # and not the same words in a comment
-                        rows.append(start)
-            place = find(needle, place + after, end)
+        for start in self._several.get(name) or ((first,) if first >= 0 else ()):
+            offset = start + 1
+            for line in runs.match(text, start)[0][1:].split("\n"):  # type: ignore[index]  # it matched before
+                rows.append(offset)
+                offset += len(line) + 1
         return rows
 
     def count(self) -> int:

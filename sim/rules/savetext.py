@@ -6,7 +6,7 @@ import re
 
 from ..model.where import Where
 
-_STEP = 1 << 16
+_STEP = 1 << 14
 COUNTERS = re.compile(r"\[(\d{1,20}):(\d{1,20})\]\s*")
 _APPEND = re.compile(r"(?:-A|--append|-I|--insert)\s+(?:\"[^\"]*\"|\S+)(?:\s+(?=[0-9]+(?:\s|$))[0-9]+)?")
 

@@ -57,12 +57,12 @@ class HostReader:
 
     # ── access to files ──────────────────────────────────────────────────────────────────────────────
 
-    def text(self, kind: str) -> tuple[str, str] | None:
+    def text(self, kind: str, shortest: int = 2) -> tuple[str, str] | None:
         """(text, file name) of a dump, or None: absent or unreadable."""
         file = self.files.get(kind)
         if file is None:
             return None
-        text = self.reader.text(file)
+        text = self.reader.text(file, shortest)
         return None if text is None else (text, file)
 
     def entries(self, kind: str, family: int = AF_INET) -> Entries | None:
@@ -226,7 +226,7 @@ class HostReader:
     def _rules(self) -> None:
         tables: list[Any] = []
         for kind, family, backend in SAVES:
-            if not (found := self.text(kind)):
+            if not (found := self.text(kind, shortest=len("-A X\n"))):
                 continue
             from ..rules.iptables import parse_save
 

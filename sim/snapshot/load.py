@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, SnapshotError
 from ..model.where import Where
 from ..model.world import Host, Port, Segment, World
 from .problems import Problems, excerpt
 from .source import REMEDY_SIZE, Source, open_source, printable, single_file
+
+if TYPE_CHECKING:
+    from .source import Bytes
 
 BUNDLED = Path(__file__).resolve().parent.parent / "snapshots"
 MOST_LINES, MOST_VALUES = 4_000_000, 16_000_000  # of one file; each becomes an object many times its size
@@ -285,7 +288,7 @@ class Reader:
         self.strict = strict
         self.singles: dict[str, Path] = {}
 
-    def bytes(self, name: str) -> bytes | None:
+    def bytes(self, name: str) -> Bytes | None:
         try:
             if name in self.singles:
                 return single_file(self.singles[name])
@@ -295,25 +298,27 @@ class Reader:
             self.problems.add(SnapshotError(error.message, Where(name), error.remedy))
             return None
 
-    def text(self, name: str) -> str | None:
-        """Decoded text with ``\\n`` between the lines."""
+    def text(self, name: str, shortest: int = 2) -> str | None:
+        """Decoded text with ``\\n`` between the lines; ``shortest``: characters of a line that becomes an object."""
         data = self.bytes(name)
         if data is None:
             return None
+        odd = ""
         if data[:2] in (b"\xff\xfe", b"\xfe\xff"):  # PowerShell's redirection writes UTF-16
-            text = data.decode("utf-16", "replace")
+            text = str(data, "utf-16", "replace")
         else:
-            if b"\0" in data:
-                line = data.count(b"\n", 0, data.index(b"\0")) + 1
-                self.problems.error("holds NUL bytes: not a text dump", name, line)
-                return None
             try:
-                text = data.decode()  # not utf-8-sig: that copies
+                text = str(data, "utf-8")  # not utf-8-sig: that copies
             except UnicodeDecodeError as error:
-                line = data.count(b"\n", 0, error.start) + 1
-                self.problems.note(f"{name}:{line}: not UTF-8; the bytes in question are shown as �")
-                text = data.decode("utf-8", "replace")
-        if len(text) > MOST_LINES and text.count("\n") > MOST_LINES:
+                line = data[: error.start].count(b"\n") + 1
+                odd = f"{name}:{line}: not UTF-8; the bytes in question are shown as �"
+                text = str(data, "utf-8", "replace")
+            if "\0" in text:
+                self.problems.error("holds NUL bytes: not a text dump", name, text.count("\n", 0, text.index("\0")) + 1)
+                return None
+        if odd:
+            self.problems.note(odd)
+        if len(text) > MOST_LINES * shortest and text.count("\n") > MOST_LINES:
             self.problems.error(f"more than {MOST_LINES} lines", name, None, REMEDY_SIZE)
             return None
         text = text.removeprefix("\ufeff")

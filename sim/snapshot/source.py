@@ -6,6 +6,7 @@ that an archive that unpacks to terabytes ends with an error after the limit and
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,14 +17,18 @@ from ..errors import SnapshotError
 from ..model.where import Where
 
 if TYPE_CHECKING:
+    import mmap
     import tarfile
     import zipfile
+
+    Bytes = bytes | mmap.mmap
 
 MAX_FILE = 256 << 20  # bytes of one file, unpacked
 MAX_TOTAL = 512 << 20  # bytes of all files, unpacked
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 8  # folders within folders
 _CHUNK = 16 << 20
+_MAPPED = 1 << 20  # bytes from which a file is looked at where the kernel has it: copying costs as much as decoding
 REMEDY_SIZE = "a snapshot holds text dumps of one or a few hosts; remove what does not belong to it"
 
 
@@ -58,11 +63,11 @@ class Source:
         else:
             self._open[name] = opener
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> Bytes:
         """All bytes of a file, within the limits."""
         try:
             with self._open[name]() as stream:
-                return self._drain(stream, name)
+                return self._mapped(stream, name) or self._drain(stream, name)
         except SnapshotError:
             raise
         except MemoryError:
@@ -74,6 +79,24 @@ class Source:
                 error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             )
             raise SnapshotError(f"cannot be read: {why[:200]}", Where(name)) from error
+
+    def _mapped(self, stream: IO[bytes], name: str) -> Bytes | None:
+        """A large regular file as it lies in the page cache; None for any other, and for one beyond the limits."""
+        if not isinstance(stream, io.BufferedReader) or not isinstance(stream.raw, io.FileIO):
+            return None
+        told = os.fstat(stream.fileno())
+        size = told.st_size
+        if not stat.S_ISREG(told.st_mode) or not _MAPPED <= size <= min(MAX_FILE, self._left):
+            return None
+        import mmap
+
+        try:
+            found = mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ)
+        except OSError:  # some file systems cannot
+            return None
+        self._left -= 0 if name in self._paid else size
+        self._paid.add(name)
+        return found
 
     def _drain(self, stream: IO[bytes], name: str) -> bytes:
         chunks: list[bytes] = []
@@ -123,7 +146,7 @@ def open_source(path: Path) -> Source:
     raise SnapshotError("not a snapshot", Where(printable(str(path))), remedy)
 
 
-def single_file(path: Path) -> bytes:
+def single_file(path: Path) -> Bytes:
     """A file named on the command line (``-`` and pipes are files too)."""
     source = Source(path)
     source.add("file", lambda: path.open("rb"))
@@ -282,8 +305,6 @@ def _tar_member(source: Source, archive: tarfile.TarFile, member: tarfile.TarInf
     stream = archive.extractfile(member)
     if stream is None:
         return
-    import io
-
     data = source._drain(stream, clean(member.name) or member.name)
     source.add(member.name, lambda: io.BytesIO(data))
 
