@@ -64,6 +64,7 @@ class KnownRule(NamedTuple):
     where: Where | None = None
     packets: int | None = None  # counters as they were when the book was read
     bytes: int | None = None
+    jumps: bool = False  # the target is a chain
     changed: bool = False  # the snapshot has another rule at this place
     named: str | None = None  # the backend as the snapshot has it: a single dump of legacy rules says "iptables"
 
@@ -174,22 +175,24 @@ def _from_legacy(texts: Mapping[str, str]) -> Iterable[KnownRule]:
 
 def read_save(text: str, backend: str, family: str) -> Iterable[KnownRule]:
     """The rules and policies of ``iptables-save -c``."""
-    table, counts = "", dict[str, int]()
+    table, counts, chains = "", dict[str, int](), set[str]()
     for line in text.splitlines():
         if line.startswith("*"):
-            table, counts = line[1:].strip(), {}
+            table, counts, chains = line[1:].strip(), {}, set()
         elif found := _POLICY.match(line):
             name, policy, packets, size = found.groups()
+            chains.add(name)
             if policy != "-":
                 numbers = int(packets), int(size)
                 yield KnownRule(backend, family, table, name, 0, None, f"policy {policy}", None, None, *numbers)
         elif found := _LINE.match(line):
             packets, size, chain, words = found.groups()
             counts[chain] = counts.get(chain, 0) + 1
-            target = _TARGET.search(words)
+            found = _TARGET.search(words)
+            target = found[1] if found else None
             yield KnownRule(
-                backend, family, table, chain, counts[chain], None, words, target[1] if target else None, None,
-                int(packets) if packets else None, int(size) if size else None,
+                backend, family, table, chain, counts[chain], None, words, target, None,
+                int(packets) if packets else None, int(size) if size else None, target in chains,
             )  # fmt: skip
 
 

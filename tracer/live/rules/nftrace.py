@@ -25,7 +25,7 @@ from typing import NamedTuple
 from ....sim.errors import NattraceError
 from ....sim.model.result import Step
 from ....sim.model.rule import HOOK_NAME
-from ..flow import AF_INET, FlowKey
+from ..flow import AF_INET, PORTS, FlowKey
 from ..nfnl.listing import NftChain, rule_counters
 from ..nfnl.sock import InNetns, Nfnl
 from ..nfnl.tables import (
@@ -118,21 +118,27 @@ def decode(body: bytes, family: int) -> TraceMessage:
 
 def headers(message: TraceMessage) -> Headers | None:
     """The packet as it was when the base chain began; None where the message carries none."""
-    ip, l4 = message.network, message.transport or b""
-    if not ip:
-        return None
+    return packet_headers(message.network or b"", message.transport)
+
+
+def packet_headers(ip: bytes, l4: bytes | None = None) -> Headers | None:
+    """The same of any packet; ``l4``: its transport header where that doesn't follow in ``ip``."""
     sport = dport = None
-    if ip[0] >> 4 == 4 and len(ip) >= 20:
+    if len(ip) >= 20 and ip[0] >> 4 == 4:
         proto, family, source, target = ip[9], 2, ip[12:16], ip[16:20]
         ip_id, length, ttl = int.from_bytes(ip[4:6], "big"), int.from_bytes(ip[2:4], "big"), ip[8]
-    elif ip[0] >> 4 == 6 and len(ip) >= 40:
+        l4 = ip[4 * (ip[0] & 15) :] if l4 is None else l4
+        if int.from_bytes(ip[6:8], "big") & 0x1FFF:
+            l4 = b""  # a later fragment has no ports
+    elif len(ip) >= 40 and ip[0] >> 4 == 6:
         proto, family, source, target = ip[6], 10, ip[8:24], ip[24:40]
         ip_id, length, ttl = None, 40 + int.from_bytes(ip[4:6], "big"), ip[7]
+        l4 = ip[40:] if l4 is None else l4
     else:
         return None
     if proto in (1, 58):
         sport = int.from_bytes(l4[4:6], "big") if len(l4) >= 6 else None
-    elif len(l4) >= 4:
+    elif proto in PORTS and len(l4) >= 4:
         sport, dport = int.from_bytes(l4[:2], "big"), int.from_bytes(l4[2:4], "big")
     return Headers(FlowKey(family, proto, source, target, sport, dport), ip_id, length, ttl)
 
