@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PLACES = {"nattrace.sim": ROOT / "sim", "nattrace.tracer": ROOT / "tracer"}
+PLACES = {"nattrace.sim": ROOT / "sim", "nattrace.tracer": ROOT / "tracer", "nattrace.bpf": ROOT / "bpf"}
 HEAVY = ("bcc", "netfilterqueue", "scapy", "pyroute2", "numpy", "pandas", "rich")
 
 

@@ -1,0 +1,291 @@
+"""One observation of some namespaces: opens probes, reads their events, counts what is lost, leaves nothing behind.
+
+    with Session([netns.by_name("router")], Filter.of(proto="udp", src="10.0.0.2")) as session:
+        for slot in session.slots:                 # every tap that is owed, and whether it could be placed
+            print(slot, slot.state)
+        events = session.read(timeout=1.0)         # numpy array of event.EVENT, or None when nothing came in time
+        print(session.loss())                      # {"tap": 0, "drop": 0, ...}: exact, counted in the kernel
+
+Everything it opens is a descriptor of this process: when the process ends, however it ends, the kernel takes all back.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import platform
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+
+from ...sim.errors import MissingFacility
+from . import bpfsys, btf, compile, plan
+from .event import AF_INET, AF_INET6, EVENT, KIND
+from .filter import SIZE as CONFIG_SIZE
+from .filter import Filter
+from .netns import Namespace
+from .probes import netfilter_link, offsets, tracepoints
+from .ring import Ring
+
+Events = npt.NDArray[np.void]
+
+LOSS = np.dtype(
+    [
+        ("ts", "<u8"),
+        ("skb", "<u8"),
+        ("prio", "<i4"),
+        ("seq", "<u4"),
+        ("netns", "<u4"),
+        ("cpu", "<u2"),
+        ("kind", "u1"),
+        ("hook", "u1"),
+    ]
+)
+CPU = np.dtype(
+    [
+        ("seq", "<u8"),
+        ("learned", "<u8"),
+        ("skb", "<u8"),
+        ("work", "<u4", 4),
+        ("lost", "<u8", 16),
+        ("unlogged", "<u8"),
+        ("pad", "<u8", 8),
+    ]
+)
+STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset")  # without asking
+ALL_STREAMS = (*STREAMS, "consume", "xmit")
+POLL = 0.002  # seconds between two looks at an empty ring
+
+
+class Session:
+    """See the module. ``namespaces``: what to watch, at most 16. ``streams``: kinds of events, of ALL_STREAMS.
+
+    ``ring``: octets of the buffer, a power of two (16 MiB: 70 000 events). ``aggregate``: totals per flow, hook and
+    place instead of events, see totals().
+    """
+
+    def __init__(
+        self,
+        namespaces: Sequence[Namespace],
+        filter: Filter,
+        streams: Sequence[str] = STREAMS,
+        ring: int = 16 << 20,
+        families: tuple[int, ...] = (AF_INET, AF_INET6),
+        aggregate: bool = False,
+    ) -> None:
+        self.namespaces = list(namespaces)
+        self.filter = filter
+        self.streams = tuple(streams)
+        self.families = families
+        self.aggregate = aggregate
+        self.slots: list[plan.Slot] = []
+        self.chains: dict[str, plan.Chains] = {}
+        self.missing: dict[str, str] = {}  # stream -> why this kernel does not give it
+        self.ready = False
+        self.times: dict[str, float] = {}  # seconds each step of opening took
+        self._ring_size = ring
+        self._fds: list[int] = []
+        self._maps: dict[int, int] = {}
+        self._losses: list[Events] = []
+
+    def __enter__(self) -> Session:
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- opening
+
+    def open(self) -> None:
+        """Compile or fetch the programs, make the maps, attach. Raises MissingFacility."""
+        unknown = set(self.streams) - set(ALL_STREAMS)
+        if unknown:
+            raise ValueError(f"no such streams: {unknown}")
+        bpfsys.lift_memlock()
+        with _permissions():
+            self._describe()
+            self._make_maps()
+            self._attach()
+        self._control(on=True)
+        self.ready = True
+
+    def _describe(self) -> None:
+        start = time.monotonic()
+        digest, blob = compile.kernel_hash()
+        kernel = btf.Btf(blob)
+        macros = offsets.macros(kernel, _possible_cpus())
+        self._kernel = kernel
+        self._cast = kernel.id(offsets.CAST_FUNCTION, btf.FUNC) if macros["FAST"] else None
+        self.times["types"] = time.monotonic() - start
+        start = time.monotonic()
+        self._programs = compile.programs("nattrace.c", macros, digest, ["tap", *tracepoints.FUNCTIONS])
+        self.times["cached" if self._programs.cached else "compile"] = time.monotonic() - start
+
+    def _make_maps(self) -> None:
+        b, cpus = bpfsys, 1 << max(_possible_cpus() - 1, 0).bit_length()
+        totals = 16384 if self.aggregate else 4096
+        shapes = (
+            (b.ARRAY, 4, CONFIG_SIZE, 1, "nt_config", b.F_RDONLY_PROG),
+            (b.ARRAY, 4, 8, 1, "nt_control", b.F_MMAPABLE),
+            (b.ARRAY, 4, CPU.itemsize * cpus, 1, "nt_cpu", b.F_MMAPABLE),
+            (b.ARRAY, 4, 8192, 1, "nt_bloom", 0),
+            (b.LRU_HASH, 40, 4, 8192, "nt_learned", 0),
+            (b.RINGBUF, 0, 0, self._ring_size, "nt_events", 0),
+            (b.RINGBUF, 0, 0, max(self._ring_size // 2, mmap.PAGESIZE), "nt_losses", 0),
+            (b.PERCPU_HASH, 56, 32, totals, "nt_totals", 0),
+        )
+        for number, shape in enumerate(shapes):
+            self._maps[number] = bpfsys.map_create(*shape)
+        inums = [ns.inum for ns in self.namespaces]
+        config = self.filter.encode(inums, fib="fib" in self.streams, learn=len(self.streams) > 1)
+        bpfsys.map_update(self._maps[0], bytes(4), config)
+        bpfsys.map_freeze(self._maps[0])
+        self._control_memory = mmap.mmap(self._maps[1], mmap.PAGESIZE)
+        size = -(-CPU.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._cpu_memory = mmap.mmap(self._maps[2], size, prot=mmap.PROT_READ)
+        self._ring = Ring(self._maps[5], self._ring_size, EVENT)
+        self._loss_ring = Ring(self._maps[6], max(self._ring_size // 2, mmap.PAGESIZE), LOSS)
+        self._cpus = cpus
+
+    def _load_tap(self, priority: int) -> int:
+        code = compile.link(self._programs.code["tap"], self._maps, self._cast, priority)
+        return bpfsys.prog_load(bpfsys.NETFILTER, code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
+
+    def _load_tracepoint(self, function: str) -> int:
+        code = compile.link(self._programs.code[function], self._maps, self._cast)
+        return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{function}")
+
+    def _attach(self) -> None:
+        start = time.monotonic()
+        wanted = [stream for stream in self.streams if stream != "tap"]
+        held, self.missing = tracepoints.attach(wanted, self._load_tracepoint)
+        self._fds += held
+        if "tap" in self.streams:
+            planned = []
+            for ns in self.namespaces:
+                self.chains[ns.name] = plan.chains_of(ns)
+                planned += plan.slots(ns, self.chains[ns.name], self.families)
+            self.slots, links = netfilter_link.attach(planned, self._load_tap)
+            self._fds += links
+        self.times["attach"] = time.monotonic() - start
+
+    def _control(self, on: bool) -> None:
+        self._control_memory[0:8] = struct.pack("<II", int(on), int(self.aggregate))
+
+    def pause(self) -> None:
+        """No events from now on; probes stay attached."""
+        self._control(on=False)
+
+    def resume(self) -> None:
+        """Events again."""
+        self._control(on=True)
+
+    # --- reading
+
+    def read(self, timeout: float = 0.0, most: int = 1 << 18) -> Events | None:
+        """The events there are, at most ``most``; waits up to ``timeout`` seconds for the first one."""
+        until = time.monotonic() + timeout
+        while True:
+            self._read_losses()
+            events = self._ring.read(most)
+            if events is not None and len(events):
+                return events
+            left = until - time.monotonic()
+            if left <= 0:
+                return None
+            time.sleep(min(POLL, left))
+
+    def batches(self, timeout: float, idle: float | None = None) -> Iterator[Events]:
+        """Batch after batch for ``timeout`` seconds, or until nothing came for ``idle`` seconds."""
+        until = time.monotonic() + timeout
+        while (left := until - time.monotonic()) > 0:
+            events = self.read(min(left, idle) if idle is not None else left)
+            if events is None:
+                return
+            yield events
+
+    def _read_losses(self) -> None:
+        lost = self._loss_ring.read()
+        if lost is not None:
+            self._losses.append(lost)
+
+    def _cpu(self) -> Events:
+        return np.frombuffer(self._cpu_memory, CPU, self._cpus).copy()
+
+    def loss(self) -> dict[str, int]:
+        """Events lost so far, by stream: exact, as counted in the kernel."""
+        lost = self._cpu()["lost"].sum(axis=0)
+        return {kind.name: int(lost[kind]) for kind in KIND if kind.name in self.streams}
+
+    def losses(self) -> tuple[Events, int]:
+        """(records of lost events, how many more were lost without a record); for group.group()."""
+        self._read_losses()
+        records = np.concatenate(self._losses) if self._losses else np.zeros(0, LOSS)
+        return records, int(self._cpu()["unlogged"].sum())
+
+    def emitted(self) -> int:
+        """Events tried so far, lost ones included."""
+        return int(self._cpu()["seq"].sum())
+
+    def reasons(self) -> dict[int, str]:
+        """Names of this kernel's drop reasons by number."""
+        return btf.drop_reasons(self._kernel)
+
+    def vanished(self) -> list[Namespace]:
+        """Namespaces whose name or process is gone: only our links keep them alive, so close soon."""
+        return [ns for ns in self.namespaces if ns.deleted()]
+
+    # --- closing
+
+    def close(self) -> None:
+        """Detach and free everything; safe to repeat."""
+        self.ready = False
+        with suppress(AttributeError):
+            self._control(on=False)
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+        for name in ("_ring", "_loss_ring", "_control_memory", "_cpu_memory"):
+            if hasattr(self, name):
+                getattr(self, name).close()
+                delattr(self, name)
+        for fd in self._maps.values():
+            os.close(fd)
+        self._maps = {}
+
+
+def _possible_cpus() -> int:
+    try:
+        with open("/sys/devices/system/cpu/possible") as file:
+            return int(file.read().strip().replace("-", ",").split(",")[-1]) + 1
+    except (OSError, ValueError):
+        return os.cpu_count() or 1
+
+
+class _permissions:
+    """EPERM while probes are opened is a missing privilege, and said so."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, bpfsys.BpfError):
+            if error.errno in (1, 13) and not error.log:
+                raise MissingFacility(
+                    f"the kernel does not let this user load probes ({error.filename}: {error.strerror})",
+                    remedy="run it with sudo, or with the capabilities CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+                ) from error
+            tail = " ".join(error.log.split()[-40:])
+            raise MissingFacility(
+                f"this kernel ({platform.release()}) refuses a probe: {error.filename}: {error.strerror} {tail}".strip(),
+                remedy="nattrace doctor says what works here; trace --tap queue needs no probes",
+            ) from error
