@@ -1,12 +1,13 @@
-"""Runs the commands of the tutorials and puts what they print below them.
+"""Runs the commands of the README, the tutorials and the pages marked ``RERUN``, and puts what they print below them.
 
 ``python docs/tutorials/run.py`` rewrites every ```` ```console ```` block; ``--check`` only tells which are out of date
-(status 1). A block holds lines ``$ nattrace …``, each followed by its output.
+(status 1). A block holds lines ``$ nattrace …``, each followed by its output; paths are relative to the checkout.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from nattrace.tracer.cli import run
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RERUN = "<!-- commands are rerun by docs/tutorials/run.py -->"
 BLOCK = re.compile(r"(?m)^```console\n(.*?)^```$", re.DOTALL)
 
 
@@ -45,7 +48,9 @@ def main(arguments: list[str]) -> int:
         print("usage: run.py [--check]", file=sys.stderr)
         return 2
     stale = 0
-    for page in [HERE.parents[1] / "README.md", *sorted(HERE.glob("*.md"))]:
+    os.chdir(ROOT)
+    marked = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if RERUN in page.read_text()]
+    for page in [ROOT / "README.md", *sorted(HERE.glob("*.md")), *marked]:
         old = page.read_text()
         new = renewed(old)
         if new == old:

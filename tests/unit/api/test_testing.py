@@ -111,3 +111,12 @@ def test_the_configuration_names_the_snapshot(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_example_of_the_documentation_passes() -> None:
+    docs = Path(__file__).resolve().parents[3] / "docs" / "examples"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(docs / "ci-gate")]
+    done = subprocess.run(
+        [*command, "--nattrace-snapshot", str(docs / "office" / "router")], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout
