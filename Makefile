@@ -10,8 +10,11 @@ FLOW    := icmp 10.10.1.1 -> 8.8.8.8 at client
 N       ?= 100
 APT     := DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q -y --no-install-recommends
 PY_APT  := python3 python3-venv python3-pip
-# what the tests drive: the kernel's own tools, and network namespaces
-TEST_APT := iproute2 iptables nftables ipset conntrack procps tcpdump iputils-ping kmod
+# what the tests drive: the kernel's own tools and network namespaces; bcc for the probes, the headers and the compiler that
+# NetfilterQueue is built with; what opens our captures and pages; the shells and viewers that completion and manual are for
+TEST_APT := iproute2 iptables nftables ipset conntrack procps tcpdump iputils-ping kmod \
+            python3-bpfcc bpftool libnetfilter-queue-dev libnfnetlink-dev gcc libc6-dev python3-dev \
+            tshark chromium chromium-driver
 
 .PHONY: why test setup-test lint typecheck format docs fuzz-kernel bench clean
 
@@ -33,8 +36,8 @@ $(VENV)/.offline: $(VENV)/bin/pip pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.offline pyproject.toml
-	@for tool in ip iptables nft ipset conntrack sysctl tcpdump ping; do \
-	  command -v $$tool >/dev/null || { apt-get -q update && $(APT) install $(TEST_APT); break; }; done
+	@missing=$$(for p in $(TEST_APT); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	  if [ -n "$$missing" ]; then apt-get -q update && $(APT) install $$missing; fi
 	@$(BIN)/pip install -q --disable-pip-version-check -e '.[test,lint]'
 	@touch $@
 
