@@ -7,10 +7,10 @@ or None when the text is not its kind.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from .errors import FlowError
 from .flow_words import fail
+from .record import NamedTuple
 
 
 class Pasted(NamedTuple):

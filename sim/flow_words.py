@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import FlowError
 from .model.addr import AF_INET, AF_INET6, parse_addr
 from .model.packet import PROTO_NUMBER, flags_from_text
+from .record import NamedTuple
 
 EXAMPLE = "example: tcp 10.0.0.2:40000 -> 8.8.8.8:443 in eth1"
 ARROWS = ("->", "→", ">", "to", "=>")

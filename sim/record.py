@@ -4,7 +4,7 @@ The standard decorator compiles six functions for each class, ~0.4 ms a class: m
 run does. Here a class gets its slots, equality and hash at once, ``__init__`` when the first instance is made, and
 what ``dataclasses.fields()``, ``replace()`` or ``asdict()`` ask for when they do. Type checkers see the standard ones.
 
-What is not offered (order, InitVar, __post_init__, keyword-only fields …) is refused.
+What is not offered (order, InitVar, __post_init__, keyword-only fields …) is refused. ``NamedTuple`` likewise.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
+    from typing import NamedTuple as NamedTuple
 else:
+    from _collections import _tuplegetter  # what the fields of collections.namedtuple() are
 
     def field(*, default: Any = None, default_factory: Any = None) -> Default:
         """``default_factory``: called for each instance that does not say."""
@@ -51,6 +53,61 @@ else:
             if name not in changes:
                 changes[name] = getattr(instance, name)
         return cls(**changes)
+
+    class _NamedTupleType(type):
+        """Makes a plain subclass of tuple out of a class whose base is :class:`NamedTuple`."""
+
+        def __new__(meta, name: str, bases: tuple[type, ...], space: dict[str, Any]) -> type:
+            fields = tuple(space.get("__annotations__", ()))
+            defaults = {field: space.pop(field) for field in fields if field in space}
+            if fields[len(fields) - len(defaults) :] != tuple(defaults):
+                raise TypeError(f"{name}: a field without a default follows one that has it")
+            space |= {field: _tuplegetter(place, "") for place, field in enumerate(fields)}
+            space |= {"__slots__": (), "_fields": fields, "_field_defaults": defaults, "__match_args__": fields}
+            made = type.__new__(type, name, (_Named,), space)
+            made.__new__ = _first_new(made)
+            return made
+
+    class _Named(tuple):
+        """What all of them can do."""
+
+        __slots__ = ()
+
+        @classmethod
+        def _make(cls, values: Any) -> Any:
+            return cls(*values)
+
+        def _replace(self, /, **changes: Any) -> Any:
+            made = tuple.__new__(self.__class__, map(changes.pop, self._fields, self))
+            if changes:
+                raise ValueError(f"no such fields: {', '.join(changes)}")
+            return made
+
+        def _asdict(self) -> dict[str, Any]:
+            return dict(zip(self._fields, self, strict=True))
+
+        def __getnewargs__(self) -> tuple[Any, ...]:
+            return tuple(self)
+
+        def __repr__(self) -> str:
+            shown = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self, strict=True))
+            return f"{self.__class__.__name__}({shown})"
+
+    NamedTuple = type.__new__(_NamedTupleType, "NamedTuple", (), {})
+
+    def _first_new(cls: Any) -> Any:
+        """A ``__new__`` that makes way for the compiled one."""
+
+        def __new__(_cls: type, /, *args: Any, **kwargs: Any) -> Any:
+            space = {"_new": tuple.__new__, **{f"_default_{name}": v for name, v in cls._field_defaults.items()}}
+            said = ", ".join(f"{n}=_default_{n}" if n in cls._field_defaults else n for n in cls._fields)
+            values = "".join(f"{name}, " for name in cls._fields)
+            made = eval(f"lambda _cls, {said}: _new(_cls, ({values}))", space)
+            made.__name__, made.__qualname__ = "__new__", f"{cls.__qualname__}.__new__"
+            cls.__new__ = made
+            return made(_cls, *args, **kwargs)
+
+        return __new__
 
 
 def _made(cls: type, frozen: bool, eq: bool, weakref_slot: bool) -> type:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.addr import AF_INET, is_limited_broadcast, is_multicast
 from ..model.packet import Skb
 from ..model.route import Nexthop
+from ..record import NamedTuple
 from .fib_table import legs_of
 from .neigh_state import neighbour_state, state_is_valid
 from .run import Ctx

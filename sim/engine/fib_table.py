@@ -7,12 +7,13 @@ id first (local and main share one trie until the first policy rule), higher TOS
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..model.addr import AF_INET, BITS
 from ..model.drawn import Number
 from ..model.route import Nexthop, Route
 from ..model.world import Host
+from ..record import NamedTuple
 from .run import Ctx
 
 EACCES, EINVAL, ENODEV = 13, 22, 19

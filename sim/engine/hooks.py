@@ -5,7 +5,7 @@ Conntrack, tables and NAT are equal citizens of one list per (family, hook), sor
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..model.addr import AF_INET
@@ -20,6 +20,7 @@ from ..model.rule import (
     ForeignChain,
 )
 from ..model.world import Host
+from ..record import NamedTuple
 from . import conntrack
 
 PRE, IN, FWD, OUT, POST = (

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..model.addr import AF_INET, BITS, mask_of
 from ..model.drawn import Drawn, Number
 from ..model.ipset import Element, IpSet
 from ..model.packet import IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE
+from ..record import NamedTuple
 from . import wire
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ rewritten by the entry (:func:`packet`), and no chain is asked again. Which port
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.addr import AF_INET, format_addr, is_loopback
 from ..model.conntrack import (
@@ -41,6 +41,7 @@ from ..model.rule import (
     Verdict,
 )
 from ..model.world import Host
+from ..record import NamedTuple
 from . import conntrack
 from .chain import diff, snapshot_fields
 from .conntrack import ICMP_PROTOCOLS, invert, zone_id

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.addr import AF_INET, format_addr, is_limited_broadcast, is_loopback, is_multicast
 from ..model.packet import Skb
 from ..model.route import RT_SCOPE_HOST, RT_SCOPE_LINK, Link, Neighbour
 from ..model.where import Where
 from ..model.world import Port, Segment
+from ..record import NamedTuple
 from . import routing
 from .neigh_state import entry, state_is_valid
 from .run import Ctx, Option

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.addr import AF_INET, format_addr
 from ..model.packet import IPPROTO_AH, IPPROTO_ESP, Skb
 from ..model.result import Reason
 from ..model.where import Where
 from ..model.world import Host
+from ..record import NamedTuple
 from .fib_rules import assume_rules_untouched, dissects, fib_lookup, has_custom_rules, local_index
 from .fib_table import EINVAL, EXDEV, Flow, Hit, IdentityCache, Miss, table_lookup, uses_dev
 from .routing_words import decision

@@ -9,7 +9,7 @@ A payload that nobody gave is zero bytes up to the packet's length.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET
 from ..model.drawn import Drawn, Number
@@ -27,6 +27,7 @@ from ..model.packet import (
     IPPROTO_UDPLITE,
     Skb,
 )
+from ..record import NamedTuple
 
 if TYPE_CHECKING:
     from .run import Ctx

@@ -7,14 +7,14 @@ Every generator looks at facts of the obstacle (where the packet was, which rule
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..flow import Question
 from ..model.addr import AF_INET, BITS, Prefix, format_addr, is_private
 from ..model.packet import PROTO_NAME, WITH_PORTS
 from ..model.result import Hop, Leaf, Step
 from ..model.world import Host, World
-from ..record import dataclass, replace
+from ..record import NamedTuple, dataclass, replace
 from .passes import Pass, passes_of
 from .trial import FORWARD, REPLY, Obstacle, Trial
 from .whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl

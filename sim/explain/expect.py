@@ -6,12 +6,11 @@ Forms: ``delivered``, ``dropped`` … (any outcome), ``rule TABLE:CHAIN:N``, ``s
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..errors import InputError
 from ..model.addr import parse_addr
 from ..model.result import Hop, Step
 from ..model.rule import HOOK_NUMBER
+from ..record import NamedTuple
 from .passes import NAT_TARGETS
 from .trial import Trial
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.where import Where
+from ..record import NamedTuple
 
 WORKS, FORWARD_ONLY, FAILS = "works", "forward_only", "fails"  # what re-simulation said of a fix
 SAMPLE = 32  # other flows looked at for side effects

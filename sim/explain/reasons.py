@@ -8,7 +8,8 @@ A *reason* explains an outcome (``reason.code``); a *diagnosis* explains why the
 from __future__ import annotations
 
 import difflib
-from typing import NamedTuple
+
+from ..record import NamedTuple
 
 REASON, DIAGNOSIS = "reason", "diagnosis"
 

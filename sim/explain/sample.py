@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..engine.conntrack import active
 from ..engine.play import play
@@ -18,6 +18,7 @@ from ..flow import Question
 from ..model.addr import AF_INET, format_addr, parse_prefix
 from ..model.rule import Rule
 from ..model.world import Host, World
+from ..record import NamedTuple
 from .trial import source_lost
 from .whatif import Edit, RuleEdit
 

@@ -6,7 +6,7 @@ arrives (or leaves with a source that can be answered) and that the natural answ
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..engine.play import Answer, Injection, natural_reply, play
 from ..flow import Question
@@ -15,7 +15,7 @@ from ..model.drawn import Drawn
 from ..model.result import Hop, Leaf, Step
 from ..model.where import Where
 from ..model.world import World
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 
 FORWARD, REPLY = "forward", "reply"
 

@@ -5,12 +5,12 @@ The packet begins at its IP header. A load beyond its end ends the program with 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..engine import wire
 from ..model.addr import AF_INET
 from ..model.rule import Match, Miss
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import U8, U16, U32, number, opt, quoted
 from .pkttype import packet_type

@@ -6,13 +6,13 @@ is thrown away by a collector that runs every gc interval: in between, either ma
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..engine.run import Option
 from ..model.addr import AF_INET, BITS, mask_of
 from ..model.packet import IPPROTO_AH, IPPROTO_ESP, WITH_PORTS
 from ..model.rule import HotDrop, Match, Miss
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 from ..rules.registry import At, Found, Got, Opt, match
 from .common import HZ, U32, U64, assume_fresh, by_name, jiffies, number, opt, prefix_length, transport_ports
 from .limit import parse_rate, unit_of

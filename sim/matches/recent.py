@@ -6,11 +6,11 @@ sightings. The kernel keeps as many as the largest --hitcount of the list needs,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, BITS, format_addr
 from ..model.rule import Match, Miss
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import HZ, U32, address, assume_fresh, by_name, jiffies, number, opt, said
 

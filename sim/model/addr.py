@@ -6,7 +6,8 @@ The inner form everywhere is a plain ``int`` in host order (10.0.0.1 is 0x0a0000
 from __future__ import annotations
 
 import socket
-from typing import NamedTuple
+
+from ..record import NamedTuple
 
 AF_INET = 2  # include/linux/socket.h
 AF_INET6 = 10

@@ -6,9 +6,9 @@ Everything here is immutable or replaced as a whole, so that a table is forked b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..record import dataclass, replace
+from ..record import NamedTuple, dataclass, replace
 from .drawn import Drawn, Number
 
 # enum ip_conntrack_info, include/uapi/linux/netfilter/nf_conntrack_common.h

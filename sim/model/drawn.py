@@ -7,7 +7,7 @@ things about the same draw. Compare through :func:`nattrace.sim.engine.run.in_ra
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..record import NamedTuple
 
 
 class Drawn(NamedTuple):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..record import dataclass, field
+from ..record import NamedTuple, dataclass, field
 from .where import Where
 
 

@@ -8,9 +8,9 @@ each in ``sim/matches`` and ``sim/targets``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 from .where import Where
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from ..record import dataclass, field, replace
+from ..record import NamedTuple, dataclass, field, replace
 from .addr import AF_INET
 from .ipset import IpSet
 from .route import Address, FibRule, Link, Neighbour, Nexthop, Route, Socket

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..explain.answer import Explanation, captures, ends
 from ..explain.parts import SHOWN, WORKS
 from ..explain.trial import FORWARD, REPLY
 from ..model.result import Hop, Leaf, Step
+from ..record import NamedTuple
 from .style import Style, clean, fit, wrap
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import RuleError
 from ..model.addr import AF_INET, FAMILY_NAME
 from ..model.rule import HOOK_NAME, HOOK_NUMBER, Match, Target
+from ..record import NamedTuple
 from . import known
 from .jump import Goto, Jump
 from .lexer import LexError, save_words

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from ..errors import InputError, RuleError
 from ..model.rule import HOOK_NUMBER
+from ..record import NamedTuple
 from . import known
 from .savetext import COUNTERS, SaveText, split_rule
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import RuleError
 from ..model.addr import AF_INET
 from ..model.rule import Match, Target
 from ..model.where import Where
-from ..record import dataclass, field
+from ..record import NamedTuple, dataclass, field
 
 
 class Opt(NamedTuple):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import NamedTuple
 
 from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, format_addr, parse_prefix
 from ..model.route import (
@@ -22,7 +21,7 @@ from ..model.route import (
     Route,
 )  # fmt: skip
 from ..model.world import Host, Setting
-from ..record import dataclass, field
+from ..record import NamedTuple, dataclass, field
 from .reach import address_of, reached
 
 PLACEHOLDER = {

@@ -7,12 +7,13 @@ The plain forms go through ``iproute_text``, which turns them into the same entr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ..model.addr import AF_INET, AF_INET6, BITS, Prefix, parse_addr, parse_prefix
 from ..model.route import RT_TABLE_MAIN, Address, FibRule, Link, Neighbour, Nexthop, Route
 from ..model.where import Where
 from ..model.world import NexthopObject
+from ..record import NamedTuple
 from .problems import Problems, excerpt
 from .words import TableNames, dsfield, parse_mac, proto_number, realms, scope_number, unsigned
 

@@ -8,10 +8,11 @@ options and count there; only where that file lacks them are they foreign, and t
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.rule import ForeignChain
 from ..model.where import Where
+from ..record import NamedTuple
 from .problems import Problems, excerpt
 
 HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}

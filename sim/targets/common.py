@@ -5,9 +5,8 @@ Follows libxtables/xtoptions.c: numbers take C prefixes (0x.., 0..), an option m
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..model.addr import AF_INET, AF_INET6, format_addr, parse_addr
+from ..record import NamedTuple
 from ..rules.registry import At, Found, Got
 
 U32 = 0xFFFFFFFF

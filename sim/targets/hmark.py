@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, BITS, mask_of, parse_addr
 from ..model.drawn import Drawn, Number
 from ..model.packet import IPPROTO_AH, IPPROTO_ESP, IPPROTO_ICMP, IPPROTO_ICMPV6, WITH_PORTS
 from ..model.rule import V_CONTINUE, Target, Verdict
-from ..record import dataclass
+from ..record import NamedTuple, dataclass
 from ..rules.registry import At, Found, Opt, target
 from .common import U32, Options, c_int
 

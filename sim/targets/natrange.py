@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..model.addr import AF_INET, parse_addr
 from ..model.packet import IPPROTO_DCCP, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP
+from ..record import NamedTuple
 from .common import Options, port_number, show_addr
 
 if TYPE_CHECKING:

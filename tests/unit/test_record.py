@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import typing
 
 import pytest
 from nattrace.sim import record
+from nattrace.sim.record import NamedTuple
 
 
 @record.dataclass(frozen=True, slots=True)
@@ -73,3 +75,50 @@ def test_what_is_not_offered_is_refused():
         @record.dataclass(slots=True)
         class _Late:
             def __post_init__(self) -> None: ...
+
+
+class Pair(NamedTuple):
+    """Two of them."""
+
+    left: int
+    right: str = "r"
+    more: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.left}|{self.right}"
+
+
+class StandardPair(typing.NamedTuple):
+    left: int
+    right: str = "r"
+    more: tuple[int, ...] = ()
+
+
+def test_named_tuples_do_what_the_standard_ones_do():
+    for made, standard in ((Pair(1), StandardPair(1)), (Pair(more=(3,), left=2), StandardPair(more=(3,), left=2))):
+        assert tuple(made) == tuple(standard) and made == standard
+        assert made._asdict() == standard._asdict()
+        assert repr(made) == repr(standard).removeprefix("Standard")
+        assert tuple(made._replace(right="x")) == tuple(standard._replace(right="x"))
+        assert Pair._make(made) == made and hash(made) == hash(standard)
+        assert pickle.loads(pickle.dumps(made)) == copy.deepcopy(made) == made
+    assert Pair._fields == StandardPair._fields and Pair.__match_args__ == StandardPair.__match_args__
+    assert str(Pair(1)) == "1|r" and Pair(1).left == 1 and isinstance(Pair(1), tuple)
+
+
+@pytest.mark.parametrize("wrong", [lambda: Pair(), lambda: Pair(1, no=2), lambda: Pair(1, "a", (), 4)])
+def test_named_tuples_refuse_what_the_standard_ones_refuse(wrong):
+    with pytest.raises(TypeError):
+        wrong()
+    with pytest.raises(ValueError):
+        Pair(1)._replace(no=2)
+    with pytest.raises(AttributeError):
+        Pair(1).left = 2
+
+
+def test_a_named_tuple_has_its_defaults_last():
+    with pytest.raises(TypeError, match="without a default"):
+
+        class Wrong(NamedTuple):
+            left: int = 1
+            right: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from ...model.addr import AF_INET, AF_INET6, format_addr, parse_addr
 from ...model.conntrack import (
@@ -17,6 +16,7 @@ from ...model.conntrack import (
 )
 from ...model.packet import IPPROTO_TCP, Skb
 from ...model.rule import DROP, V_ACCEPT, Verdict
+from ...record import NamedTuple
 from ..conntrack import expect_related, zone_id
 from ..run import Ctx
 from ..trackers.tcp import after, before

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...model.conntrack import IPS_SEQ_ADJUST, Conn, ctinfo2dir
 from ...model.packet import TH_ACK, Skb
+from ...record import NamedTuple
 from ..run import Ctx
 from ..trackers.common import set_status
 from ..trackers.tcp import after, before

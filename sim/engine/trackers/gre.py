@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...model.conntrack import IPS_ASSURED, IPS_NAT_CLASH, IPS_SEEN_REPLY, Conn
 from ...model.packet import Skb
+from ...record import NamedTuple
 from ..run import Ctx
 from .common import ACCEPTED, refresh, set_status, timeout
 
