@@ -49,6 +49,7 @@ RATE = 5000  # packets a second that are marked; one packet makes about 7 messag
 BUFFER = 8 << 20
 AFTER_CONNTRACK = -199  # NF_IP_PRI_CONNTRACK + 1
 PRE_ROUTING, LOCAL_OUT = 0, 3
+ECHO = (0, 8, 128, 129)  # the ICMP and ICMPv6 types that carry an identifier
 POLICY, RETURN, RULE = 1, 2, 3  # enum nft_trace_types
 VERDICTS = {
     0: "DROP", 1: "ACCEPT", 2: "STOLEN", 3: "QUEUE", 4: "REPEAT", -1: None, -2: None, -3: "JUMP", -4: "GOTO", -5: "RETURN",
@@ -137,7 +138,8 @@ def packet_headers(ip: bytes, l4: bytes | None = None) -> Headers | None:
     else:
         return None
     if proto in (1, 58):
-        sport = int.from_bytes(l4[4:6], "big") if len(l4) >= 6 else None
+        if len(l4) >= 6 and l4[0] in ECHO:
+            sport = int.from_bytes(l4[4:6], "big")
     elif proto in PORTS and len(l4) >= 4:
         sport, dport = int.from_bytes(l4[:2], "big"), int.from_bytes(l4[2:4], "big")
     return Headers(FlowKey(family, proto, source, target, sport, dport), ip_id, length, ttl)
