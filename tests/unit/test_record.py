@@ -106,7 +106,7 @@ def test_named_tuples_do_what_the_standard_ones_do():
     assert str(Pair(1)) == "1|r" and Pair(1).left == 1 and isinstance(Pair(1), tuple)
 
 
-@pytest.mark.parametrize("wrong", [lambda: Pair(), lambda: Pair(1, no=2), lambda: Pair(1, "a", (), 4)])
+@pytest.mark.parametrize("wrong", [Pair, lambda: Pair(1, no=2), lambda: Pair(1, "a", (), 4)])
 def test_named_tuples_refuse_what_the_standard_ones_refuse(wrong):
     with pytest.raises(TypeError):
         wrong()
