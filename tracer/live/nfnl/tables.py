@@ -139,7 +139,7 @@ class OwnerTable:
     """A table of this process; gathers chains and rules, then puts them in place in one transaction."""
 
     def __init__(self, netns: InNetns | None, family: int, word: str) -> None:
-        self.family = family
+        self.netns, self.family = netns, family
         self.name = f"{word}-{os.getpid()}-{os.urandom(3).hex()}"
         self.socket = Nfnl(netns)
         self._parts: list[tuple[int, int, int, bytes]] = []
@@ -190,7 +190,8 @@ class OwnerTable:
             raise known from None
         try:
             body = _encode("nft_table_msg", name=self.name, flags=TABLE_OWNER)
-            self.socket.batch([(NEWTABLE, NLM_F_CREATE, self.family, body)])
+            with Nfnl(self.netns) as alone:
+                alone.batch([(NEWTABLE, NLM_F_CREATE, self.family, body)])
         except Refused as again:
             if again.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise MissingFacility(
