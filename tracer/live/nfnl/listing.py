@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple
 
-from .sock import InNetns, Nfnl, Refused
+from .sock import InNetns, Nfnl, Refused, no_privilege
 from .tables import GETCHAIN, GETGEN, GETRULE
 from .wire import FAMILY_WORD, NFTABLES, attribute, attribute_list, attributes, number, text
 
@@ -49,7 +49,10 @@ class NftRule(NamedTuple):
 
 def generation(sock: Nfnl) -> int:
     """The kernel's count of changes to the rule set: equal before and after means nothing changed between."""
-    return number(attributes(sock.get(NFTABLES << 8 | GETGEN, 0).body).get(1)) or 0
+    try:
+        return number(attributes(sock.get(NFTABLES << 8 | GETGEN, 0).body).get(1)) or 0
+    except Refused as error:
+        raise no_privilege(error, "listing rules") from None
 
 
 def base_chains(netns: InNetns | None = None, sock: Nfnl | None = None) -> list[NftChain]:
@@ -105,7 +108,7 @@ def _dump(netns: InNetns | None, sock: Nfnl | None, kind: int) -> list[tuple[int
                 if error.errno == errno.EOPNOTSUPP or (error.errno == errno.EINVAL and not attempt):
                     return []  # no nf_tables in this kernel
                 if error.errno != errno.EINTR or attempt == TRIES - 1:
-                    raise
+                    raise no_privilege(error, "listing rules") from None
         return []
     finally:
         if sock is None:
