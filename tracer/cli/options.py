@@ -1,107 +1,35 @@
-"""Options that several commands share: where the snapshot comes from."""
+"""Options that several commands share, as click declares them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from nattrace.sim.model.world import World
+from .table import FLAG, MANY, NUMBER, SNAPSHOT, Option
+from .world import live, load, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# kinds of dumps that can be named one by one
-SINGLE_FILES = (
-    "iptables-save",
-    "ip6tables-save",
-    "iptables-legacy-save",
-    "ip6tables-legacy-save",
-    "nft",
-    "ipset",
-    "link",
-    "addr",
-    "neigh",
-    "neigh-proxy",
-    "route",
-    "route6",
-    "rule",
-    "rule6",
-    "nexthop",
-    "sysctl",
-    "conntrack",
-    "expect",
-    "sockets",
-    "passwd",
-    "group",
-    "hosts",
-)
-_RENAMED = {"route": "route-file", "rule": "rule-file", "expect": "expect-file"}  # those names are taken by why
+
+def declare(command: F, options: tuple[Option, ...]) -> F:
+    """Give a command the options of a table, in its order."""
+    for option in reversed(options):
+        kind: dict[str, Any] = {"metavar": option.metavar}
+        if option.kind == FLAG:
+            kind = {"is_flag": True}
+        elif option.kind == MANY:
+            kind["multiple"] = True
+        elif option.kind == NUMBER:
+            kind |= {"type": click.IntRange(0, option.most), "default": None}
+        command = click.option(*option.names, option.key, help=option.help, hidden=option.hidden, **kind)(command)
+    return command
 
 
 def snapshot_options(command: F) -> F:
     """-S and one option for each single file."""
-    for kind in reversed(SINGLE_FILES):
-        option = f"--{_RENAMED.get(kind, kind)}"
-        shown = kind == "iptables-save"
-        command = click.option(
-            option,
-            f"file_{kind.replace('-', '_')}",
-            metavar="FILE",
-            hidden=not shown,
-            help="A single dump; so are --conntrack, --sysctl, --addr, --route-file … (see the reference).",
-        )(command)
-    return click.option(
-        "-S", "--snapshot", metavar="PATH|NAME", help="Snapshot to read; without it, this host (read only)."
-    )(command)
+    return declare(command, SNAPSHOT)
 
 
-def load(options: dict[str, Any], strict: bool = False) -> World:
-    """The world that -S and the single files describe; without any, this host as it is now."""
-    from nattrace.sim.snapshot.load import load_world
-
-    single = {kind: options.pop(f"file_{kind.replace('-', '_')}") for kind in SINGLE_FILES}
-    named = {kind: file for kind, file in single.items() if file}
-    path = options.pop("snapshot", None)
-    if path is None and not named:
-        return live(strict)
-    return load_world(path, strict=strict, single_files=named or None)
-
-
-def live(strict: bool = False) -> World:
-    """This host, captured into a temporary directory that lasts as long as the process."""
-    import atexit
-    import shutil
-    import sys
-    import tempfile
-
-    from nattrace.sim.errors import MissingFacility
-    from nattrace.sim.snapshot.load import load_world
-
-    if not sys.platform.startswith("linux"):
-        raise MissingFacility(
-            f"this host ({sys.platform}) has no netfilter to read",
-            remedy="name a snapshot: -S PATH (snapshot --script makes one)",
-        )
-    from ..capture import capture
-
-    home = Path(tempfile.mkdtemp(prefix="nattrace-"))
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    report = capture(home / "this-host", None)
-    world = load_world(home / "this-host", strict=strict)
-    unread = tuple(f"{host}: not read: {what}" for host, items in report.unread.items() for what in items)
-    if unread:
-        from dataclasses import replace
-
-        world = replace(world, notes=(*world.notes, *unread))
-    return world
-
-
-def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(document, indent=2 if sys.stdout.isatty() else None) + "\n")
+__all__ = ["declare", "live", "load", "print_json", "snapshot_options"]

@@ -1,0 +1,76 @@
+"""The options of ``why`` and of where a snapshot comes from, as data: what click declares and what quick.py reads."""
+
+from __future__ import annotations
+
+from nattrace.sim.record import NamedTuple
+
+# kinds of dumps that can be named one by one
+SINGLE_FILES = (
+    "iptables-save",
+    "ip6tables-save",
+    "iptables-legacy-save",
+    "ip6tables-legacy-save",
+    "nft",
+    "ipset",
+    "link",
+    "addr",
+    "neigh",
+    "neigh-proxy",
+    "route",
+    "route6",
+    "rule",
+    "rule6",
+    "nexthop",
+    "sysctl",
+    "conntrack",
+    "expect",
+    "sockets",
+    "passwd",
+    "group",
+    "hosts",
+)
+_RENAMED = {"route": "route-file", "rule": "rule-file", "expect": "expect-file"}  # those names are taken by why
+
+FLAG, ONE, MANY, NUMBER = "flag", "one", "many", "number"
+
+
+class Option(NamedTuple):
+    """``names``: as typed; ``key``: the name of its value; ``kind``: no value, one, one each time, a number to ``most``."""
+
+    names: tuple[str, ...]
+    key: str
+    kind: str
+    metavar: str | None
+    help: str
+    most: int = 0
+    hidden: bool = False
+
+
+def _single(kind: str) -> Option:
+    text = "A single dump; so are --conntrack, --sysctl, --addr, --route-file … (see the reference)."
+    name = f"--{_RENAMED.get(kind, kind)}"
+    return Option((name,), f"file_{kind.replace('-', '_')}", ONE, "FILE", text, hidden=kind != "iptables-save")
+
+
+SNAPSHOT = (
+    Option(("-S", "--snapshot"), "snapshot", ONE, "PATH|NAME", "Snapshot to read; without it, this host (read only)."),
+    *map(_single, SINGLE_FILES),
+)
+WHY = (
+    Option(("--json",), "as_json", FLAG, None, "One JSON document."),
+    Option(("-v", "--verbose"), "verbose", FLAG, None, "Every step, near misses, captures, all fixes."),
+    Option(("-q", "--quiet"), "quiet", FLAG, None, "The verdict line only."),
+    Option(("--expect",), "expect", MANY, "WHAT", "delivered | dropped | 'rule nat:POSTROUTING:3' | 'snat A' | 'dnat A:P' | "
+           "'out IFACE' | reply: why it did not happen (status 1)."),
+    Option(("--set",), "set_", MANY, "SYSCTL=VALUE", "What if this sysctl were different (… at HOST)."),
+    Option(("--add",), "add", MANY, "RULE", "What if 'iptables -t nat -A …' had been run."),
+    Option(("--insert",), "insert", MANY, "RULE", "The same with -I."),
+    Option(("--delete",), "delete", MANY, "RULE", "The same with -D."),
+    Option(("--route",), "route", MANY, "ROUTE", "What if 'ip route add …' had been run."),
+    Option(("--rule",), "rule", MANY, "RULE", "What if 'ip rule add …' had been run."),
+    Option(("--conntrack-flush",), "conntrack_flush", FLAG, None, "What if the conntrack tables were empty."),
+    Option(("--without",), "without", MANY, "FILE", "As if this file were not in the snapshot."),
+    Option(("--strict",), "strict", FLAG, None, "Read and validate every rule, reached or not."),
+    Option(("--no-fixes",), "no_fixes", FLAG, None, "Do not look for fixes."),
+    Option(("--sample",), "sample", NUMBER, "N", "How many other flows to try for side effects.", 10000),
+)  # fmt: skip
