@@ -75,6 +75,7 @@ class Skb:
     __slots__ = (
         "cause",
         "chunk_types",
+        "cookie",
         "ct",
         "ctinfo",
         "dccp_type",
@@ -129,6 +130,7 @@ class Skb:
         self.sport: Number = 0
         self.dport: Number = 0
         self.tcp_flags, self.tcp_seq, self.tcp_ack, self.window = 0, 0, 0, 65535
+        self.cookie = False  # the sequence number is one that only the sending kernel knows (a SYN cookie)
         self.mss: int | None = None
         self.tcp_options: bytes | None = None  # raw option bytes; None: derived from mss
         self.icmp_type, self.icmp_code = 0, 0
@@ -186,7 +188,9 @@ class Skb:
             out["sport"], out["dport"] = self.sport, self.dport
         if self.proto == IPPROTO_TCP:
             out["flags"] = flags_to_text(self.tcp_flags)
-            out["tcp_seq"], out["tcp_ack"], out["window"] = self.tcp_seq, self.tcp_ack, self.window
+            if not self.cookie:
+                out["tcp_seq"] = self.tcp_seq
+            out["tcp_ack"], out["window"] = self.tcp_ack, self.window
             out["mss"] = self.mss
         if self.is_icmp:
             out["type"], out["code"] = self.icmp_type, self.icmp_code

@@ -89,6 +89,7 @@ class Synproxy(Target):
         out = Packet(skb.family, IPPROTO_TCP, skb.dst, skb.src)
         out.sport, out.dport, out.window, out.df = skb.dport, skb.sport, 0, True
         out.tcp_flags, out.tcp_ack = TH_SYN | TH_ACK, (skb.tcp_seq + 1) & 0xFFFFFFFF
+        out.cookie = True
         out.mss = self.mss if skb.mss is not None else None
         if self.ecn and self.timestamp and skb.tcp_flags & TH_ECE and skb.tcp_flags & TH_CWR:
             out.tcp_flags |= TH_ECE

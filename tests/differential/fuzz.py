@@ -16,6 +16,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from differential import coverage
 from differential.compare import show
 from differential.generator import STEADY, situation
 from differential.runner import Verdict, run
@@ -54,18 +55,6 @@ def brief(small: dict) -> dict:
     return out
 
 
-def coverage(touched: Counter) -> str:
-    """Hits and misses of every match, target and chain."""
-    names = sorted({key.rpartition("|")[0] for key in touched})
-    lines = [f"{'':32}{'hits':>8}{'misses':>8}"]
-    for name in names:
-        hits, misses = touched[f"{name}|hit"], touched[f"{name}|miss"]
-        lines.append(
-            f"{name:32}{hits:8}{misses:8}{'' if hits >= 50 and (misses >= 50 or 'target' in name) else '   few'}"
-        )
-    return "\n".join(lines)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Status 1 if anything differed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -77,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--no-shrink", action="store_true")
     parser.add_argument("--shrink-seconds", type=float, default=60)
     parser.add_argument("--each-class", type=int, default=2, help="shrink and print at most so many of a class")
+    parser.add_argument("--keep", type=Path, help="write every situation that fails into this directory, whole")
+    parser.add_argument("--touched", type=Path, help="add this run's coverage to the counts kept in this file")
     parser.add_argument("--report", type=Path, help="append failures to this file")
     options = parser.parse_args(argv)
     first = options.seed if options.seed is not None else int(time.time())
@@ -92,6 +83,9 @@ def main(argv: list[str] | None = None) -> int:
             totals.update(verdict.stats)
             unknowns.update(verdict.unknowns)
             touched.update(verdict.touched)
+            if verdict.kind and options.keep:
+                options.keep.mkdir(parents=True, exist_ok=True)
+                (options.keep / f"seed{seed}.json").write_text(json.dumps({"found": verdict.signature, **brief(made)}))
             if verdict.kind:
                 classes[verdict.signature] += 1
                 totals["failed"] += 1
@@ -113,7 +107,11 @@ def main(argv: list[str] | None = None) -> int:
     for title, found in (("unknown", unknowns), ("failures", classes)):
         for text, number in found.most_common(40):
             print(f"  {title}: {number:6}  {text}")
-    print(coverage(touched))
+    if options.touched:
+        kept = json.loads(options.touched.read_text()) if options.touched.exists() else {}
+        touched.update(kept)
+        options.touched.write_text(json.dumps(touched, indent=0, sort_keys=True))
+    print(coverage.table(touched))
     return 1 if totals["failed"] else 0
 
 

@@ -6,6 +6,8 @@ A situation is plain JSON: ``topology`` (the parsed form of a lab file) and ``pa
     {"op": "reply", "back": 0, "flags": "R"}     the natural answer to what a packet became, some fields changed
     {"op": "again", "back": 1, "change": {...}}  a packet once more, some fields changed
     {"op": "error", "back": 0, "type": 3, ...}   an ICMP error quoting what a packet became
+    {"op": "reply", "back": 0, "say": "PASV\r\n"}        the other end says something; {me}: its address with commas
+    {"op": "open", "back": 0, "kind": "ftp"}          the connection that a packet announced
     {"op": "wait", "seconds": 1.3}
 
 ``back`` 0 is the latest packet that arrived or left, 1 the one before; ``of`` in its place names an operation by number.
@@ -18,6 +20,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from .focus import Focus
 from .rules import RuleWriter
 
 REMOTES = ["8.8.8.8", "9.9.9.9", "1.2.3.4", "100.64.7.7", "203.0.113.66", "172.31.0.9", "198.18.5.5"]
@@ -69,12 +72,15 @@ class Situation:
             self._listeners(name)
             if name == "r" or self.chance(0.5):
                 self._rules(name)
+        focus = Focus(self)
+        if self.level > 6:
+            focus.write(self.seed)
         return {
             "seed": self.seed,
             "level": self.level,
             "topology": {"segments": self.segments, "hosts": self.hosts},
             "silent": self.silent,
-            "packets": self._packets(count),
+            "packets": self._packets(count, focus.bursts),
         }
 
     # ------------------------------------------------------------------------------------------ topology
@@ -296,9 +302,10 @@ class Situation:
 
     # ----------------------------------------------------------------------------------------- packets
 
-    def _packets(self, count: int) -> list[dict[str, Any]]:
+    def _packets(self, count: int, bursts: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """``count`` packets and more if the bursts are longer, which keep their order and come in between."""
         out: list[dict[str, Any]] = []
-        for number in range(count):
+        for number in range(max(count - sum(map(len, bursts)), count // 4)):
             sent = [i for i, op in enumerate(out) if op["op"] != "wait"]
             kind = self.rnd.random()
             if kind < 0.42 or not sent:
@@ -316,6 +323,9 @@ class Situation:
                             "from": self.pick([None, None, *REMOTES])})  # fmt: skip
             else:
                 out.append({"op": "send", "record": self._fresh(number)})
+        places = sorted(self.rnd.randrange(len(out) + 1) for _ in bursts)
+        for place, burst in reversed(list(zip(places, bursts, strict=True))):
+            out[place:place] = burst
         if self.level > 4 and self.chance(0.12):
             where = self.rnd.randrange(len(out) // 2, len(out))
             out.insert(where, {"op": "wait", "seconds": 1.35})
@@ -468,7 +478,7 @@ def steady(host: dict[str, Any]) -> dict[str, Any]:
     out = dict(STEADY)
     for dev in [*host["interfaces"], "lo"]:
         out[f"net.ipv4.neigh.{dev}.mcast_solicit"] = 1
-        out[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 80
+        out[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 60
         out[f"net.ipv4.conf.{dev}.send_redirects"] = 0
     return out
 

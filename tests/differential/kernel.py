@@ -11,12 +11,14 @@ from typing import Any
 
 from lab_support import conntrack_entries, rule_counters, unique_prefix
 from nattrace.sim.errors import NattraceError
+from nattrace.tracer.lab import netns
 from nattrace.tracer.lab.build import Lab, build
 from nattrace.tracer.lab.io import EDGE_MAC, Endless, Result, Seen, Wires, is_connect
-from nattrace.tracer.lab.packets import number_of
+from nattrace.tracer.lab.packets import SCTP_INIT, number_of
 from nattrace.tracer.lab.topology import Topology, from_data, restore_text
 
 from .generator import SYN, steady
+from .objects import make_counter, make_timeout
 
 ARRIVALS = (1, 6, 17)
 PATIENCE = 0.98  # seconds
@@ -33,6 +35,7 @@ class Final:
     dev: str
     packet: dict[str, Any]
     main: bool
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(slots=True)
@@ -57,9 +60,19 @@ class Rejected(Exception):
 def admit(lab: Lab, situation: dict[str, Any]) -> None:
     """Load the rules, dropping (from the situation too) what iptables or ipset refuse."""
     for name, host in situation["topology"]["hosts"].items():
+        _make_objects(lab, name, [*host.get("iptables", []), *host.get("iptables-legacy", [])])
         host["ipset"] = _admit_sets(lab, name, host.get("ipset", []))
         for key, backend in (("iptables", "nft"), ("iptables-legacy", "legacy")):
             host[key] = _admit_rules(lab, name, backend, host.get(key, []))
+
+
+def _make_objects(lab: Lab, host: str, lines: list[str]) -> None:
+    """What rules refer to by name and no restore makes."""
+    for option, make in (("--nfacct-name", make_counter), ("--timeout", make_timeout)):
+        words = [line.split() for line in lines if f" {option} " in line and "IDLETIMER" not in line]
+        for name in {w[w.index(option) + 1] for w in words}:
+            with netns.inside(netns.path_of(lab.netns(host))):
+                make(name)
 
 
 def _admit_sets(lab: Lab, host: str, lines: list[str]) -> list[str]:
@@ -156,7 +169,7 @@ class KernelRun:
         try:
             admit(self.lab, situation)
             self.lab.listen()
-            self.wires = Wires(self.lab, set(situation.get("silent", ())), ARRIVALS, neighbour_wait=0.2)
+            self.wires = Wires(self.lab, set(situation.get("silent", ())), ARRIVALS, neighbour_wait=0.3)
         except BaseException:
             self.lab.down()
             raise
@@ -191,7 +204,7 @@ class KernelRun:
         self.lab.snapshot(target)
         for host in self.lab.topology.hosts:
             meta = target / host.name / "meta.json"
-            meta.write_text(json.dumps({**json.loads(meta.read_text()), "fresh": True}))
+            meta.write_text(json.dumps({**json.loads(meta.read_text()), "fresh": True, **self.wires.one_cpu()}))
 
     def step(self, index: int, op: dict[str, Any]) -> Observation:
         """Perform one operation."""
@@ -261,7 +274,7 @@ class KernelRun:
 
 # -------------------------------------------------------------------------------- operations to records
 
-HEADER = {6: 20, 17: 8, 1: 8, 136: 8, 132: 32, 33: 16, 50: 8, 51: 12, 47: 4}
+HEADER = {6: 20, 17: 8, 1: 8, 136: 8, 132: 12, 33: 16, 50: 8, 51: 12, 47: 4}
 
 
 def next_jiffy() -> None:
@@ -279,7 +292,9 @@ def payload_of(record: dict[str, Any]) -> bytes:
     if record.get("inner") is not None or (proto == 6 and record.get("in") is None and is_connect(record)):
         return b""  # an error quotes its packet; a SYN of connect() is all options
     head = 20 + HEADER.get(proto, 0) + (4 if proto == 6 and record.get("mss") is not None else 0)
-    return bytes(65 + i % 26 for i in range(max((record.get("len") or 0) - head, 0)))
+    size = max((record.get("len") or 0) - head, 0)
+    start = SCTP_INIT[:size] if proto == 132 else b""
+    return start + bytes(65 + i % 26 for i in range(size - len(start)))
 
 
 def refer(op: dict[str, Any], done: dict[int, Observation]) -> int:
@@ -309,6 +324,8 @@ def concrete(op: dict[str, Any], done: dict[int, Observation], own: dict[str, se
     final = next((f for f in base.finals if f.main), None)
     if final is None:
         return None
+    if op["op"] == "open":
+        return _open(final, op["kind"])
     if op["op"] == "reply":
         return _reply(final, op, own)
     return _error(final, op)
@@ -371,6 +388,9 @@ def _reply(final: Final, op: dict[str, Any], own: dict[str, set[str]]) -> dict[s
         if out["flags"] is None:
             return None
         out["len"] = 40 + (20 if "P" in out["flags"] else 0)
+        if "say" in op:
+            words = op["say"].format(me=out["src"].replace(".", ","), dotted=out["src"]).encode()
+            out.update(flags="PA", len=40 + len(words), payload=words.hex())
         if final.kind == "arrived" and out["flags"] == "S":
             return None  # a raw SYN of a local process: connect() is the form that is compared
     elif proto == 1:
@@ -390,6 +410,40 @@ def _reply(final: Final, op: dict[str, Any], own: dict[str, set[str]]) -> dict[s
     else:
         out["len"] = 24 if proto != 47 else 44
     return out
+
+
+_ANNOUNCED = re.compile(
+    rb"(?:PORT|227)\D*(\d+),(\d+),(\d+),(\d+),(\d+),(\d+)|229 .*\(\|\|\|(\d+)\||EPRT \|1\|([\d.]+)\|(\d+)\|"
+)
+
+
+def _open(final: Final, kind: str) -> dict[str, Any] | None:
+    """The connection that a packet announces, from the place where it ended: ftp's data connection, tftp's data."""
+    packet = final.packet
+    if final.kind != "left" or packet.get("frag") is not None or "sport" not in packet:
+        return None
+    out = {"host": final.host, "in": final.dev, "src": packet["dst"], "ttl": 64, "tos": 0}
+    if kind == "tftp":
+        return {
+            **out,
+            "dst": packet["src"],
+            "proto": "udp",
+            "sport": 5001,
+            "dport": packet["sport"],
+            "len": 40,
+            "df": False,
+        }
+    found = _ANNOUNCED.search(final.data)
+    if found is None:
+        return None
+    n = [int(x) if x is not None and x.isdigit() else 0 for x in found.groups()]
+    address = found[8].decode() if found[8] else packet["src"] if found[7] else ".".join(map(str, n[:4]))
+    port = n[8] if found[8] else n[6] if found[7] else n[4] << 8 | n[5]
+    if any(int(part) > 255 for part in address.split(".")):
+        return None
+    active = packet["dport"] == 21
+    return {**out, "dst": address, "proto": "tcp", "flags": "S", "sport": 20 if active else 41000, "dport": port & 0xFFFF,
+            "tcp_seq": 70000, "len": 40, "df": True}  # fmt: skip
 
 
 def _tcp_answer(packet: dict[str, Any]) -> dict[str, Any]:
@@ -468,5 +522,5 @@ def _finals(record: dict[str, Any], result: Result, at_edge: Callable[[str, str]
         is_main = main is not None and packet["ip_id"] == main and number_of(packet["proto"]) == proto
         if is_main and ("inner" in packet) != ("inner" in record):
             is_main = False
-        out.append(Final(kind, seen.host, seen.dev, packet, is_main))
+        out.append(Final(kind, seen.host, seen.dev, packet, is_main, seen.data))
     return out

@@ -8,10 +8,10 @@ import tempfile
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from . import coverage
 from .compare import compare, conntrack_diff, counters_diff, observed_of
 from .kernel import KernelRun, Observation, Rejected
 
@@ -58,11 +58,20 @@ def run(situation: dict[str, Any], every: int = 1, keep: Path | None = None) -> 
             kernel.snapshot(scratch)
             simulator = _simulator(scratch, verdict)
             if simulator is not None:
+                tell_backend_order(kernel, simulator)
                 _compare_all(kernel, simulator, situation, verdict)
     finally:
         if keep is None:
             shutil.rmtree(scratch, ignore_errors=True)
     return verdict
+
+
+def tell_backend_order(kernel: KernelRun, simulator: Any) -> None:
+    """The laboratory loads iptables-legacy last, so it runs first at equal priority; no dump says so."""
+    for name, backends in kernel.backends.items():
+        if len(backends) > 1:
+            for _, state in simulator.worlds:
+                state.host(name).misc[str(("backend order", name))] = True
 
 
 def _simulator(snapshot: Path, verdict: Verdict) -> Any:
@@ -86,11 +95,13 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
         if kernel.impatient():
             break
         observation = kernel.step(index, op)
+        learn_sequence(observation)
         if observation.record is None:
             continue
         verdict.index, verdict.record, verdict.observation = index, observation.record, observation
         try:
-            result, certainty = ask(simulator, observation)
+            with coverage.watching() as looked_up:
+                result, certainty = ask(simulator, observation)
         except Exception as error:
             verdict.kind, verdict.details = f"crash {type(error).__name__}", [_short(error)]
             return
@@ -117,15 +128,24 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
             verdict.kind, verdict.details = "packet", details
             return
         for host, counters in observation.counters.items():
-            _touch(verdict, situation, host, counters, kernel.done, index)
             details = counters_diff(counters, simulator.counters(host))
             if details:
                 verdict.kind, verdict.details = "counter", [f"{host}: {d}" for d in details]
                 return
+        _touch(verdict, situation["topology"]["hosts"], observation, kernel.done, looked_up)
     if kernel.impatient():
         verdict.stats["cut short: a connect() would send again"] += 1
         return
     _compare_conntrack(kernel, simulator, verdict)
+
+
+def learn_sequence(observation: Observation) -> None:
+    """A connect() whose SYN no tap saw: the reset that came instead tells its sequence number."""
+    record = observation.record or {}
+    if record.get("in") is None and record.get("proto") == "tcp" and record["flags"] == "S" and "tcp_seq" not in record:
+        for final in observation.finals:
+            if final.packet.get("flags") == "RA":
+                record["tcp_seq"] = final.packet["tcp_ack"] - 1
 
 
 def at_silent_listener(observation: Observation, result: dict[str, Any], hosts: dict[str, Any]) -> bool:
@@ -193,67 +213,11 @@ def _compare_conntrack(kernel: KernelRun, simulator: Any, verdict: Verdict) -> N
             return
 
 
-def _touch(
-    verdict: Verdict,
-    situation: dict[str, Any],
-    host: str,
-    counters: dict[Any, Any],
-    done: dict[int, Observation],
-    index: int,
-) -> None:
-    """Coverage: a rule is hit when its counter moved; missed when a later rule or the policy of its chain moved."""
-    previous: dict[Any, Any] = {}
-    for earlier in range(index - 1, -1, -1):
-        if earlier in done and host in done[earlier].counters:
-            previous = done[earlier].counters[host]
-            break
-    texts = rule_texts(situation["topology"]["hosts"][host])
-    moved = {k for k, v in counters.items() if v != previous.get(k, (0, 0))}
-    deepest: dict[Any, int] = {}
-    for backend, table, chain, number in moved:
-        place = 10**6 if number == 0 else number
-        deepest[backend, table, chain] = max(deepest.get((backend, table, chain), 0), place)
-    for key in counters:
-        backend, table, chain, number = key
-        if not number:
-            continue
-        hit = key in moved
-        if not hit and deepest.get((backend, table, chain), 0) < number:
-            continue
-        for name in names_of(texts.get((backend, table, chain, number), "")):
-            verdict.touched[f"{name}|{'hit' if hit else 'miss'}"] += 1
-        verdict.touched[
-            f"chain {table}:{chain if not chain.startswith('U') else 'user'}|{'hit' if hit else 'miss'}"
-        ] += 1
-
-
-def rule_texts(host: dict[str, Any]) -> dict[tuple[str, str, str, int], str]:
-    """(backend, table, chain, number) → the rule as it was written."""
-    out = {}
-    numbers: Counter[Any] = Counter()
-    for key, backend in (("iptables", "nft"), ("iptables-legacy", "legacy")):
-        for line in host.get(key, ()):
-            words = line.split()
-            if "-A" not in words:
-                continue
-            table, chain = words[words.index("-t") + 1], words[words.index("-A") + 1]
-            numbers[backend, table, chain] += 1
-            out[backend, table, chain, numbers[backend, table, chain]] = line
-    return out
-
-
-def names_of(text: str) -> list[str]:
-    """Matches and targets of a rule."""
-    words = text.split()
-    out = []
-    for word, following in pairwise(words):
-        if word == "-m":
-            out.append(f"match {following}")
-        elif word == "-p":
-            out.append(f"proto {following}")
-        elif word in ("-s", "-d", "-i", "-o"):
-            out.append(f"match {word}")
-        elif word in ("-j", "-g"):
-            name = "user chain" if following[:1] == "U" and following[1:].isdigit() else following
-            out.append(f"target {name}{' (goto)' if word == '-g' else ''}")
-    return out
+def _touch(verdict: Verdict, hosts: dict[str, Any], observation: Observation, done: dict[int, Observation],
+           looked_up: coverage.Lookups) -> None:  # fmt: skip
+    """Coverage of a packet on which both sides agreed."""
+    for host, counters in observation.counters.items():
+        earlier = (done[i].counters[host] for i in sorted(done, reverse=True) if i < observation.index)
+        coverage.rules(verdict.touched, hosts[host], counters, next(earlier, {}))
+    verdict.touched.update(looked_up.found)
+    coverage.passage(verdict.touched, verdict.result or {}, hosts)

@@ -18,7 +18,7 @@ from . import cases
 from .cases import Case
 from .compare import show
 from .kernel import KernelRun, Observation, Rejected
-from .runner import Verdict, _compare_all, _simulator
+from .runner import Verdict, _compare_all, _simulator, tell_backend_order
 
 pytestmark = kernel
 
@@ -44,7 +44,7 @@ class Session:
                 self._prologue(lab, scratch)
                 simulator = _simulator(scratch, self.verdict)
                 if simulator is not None:
-                    self._tell_backend_order(lab, simulator)
+                    tell_backend_order(lab, simulator)
                     _compare_all(lab, simulator, self.situation, self.verdict)
         except Rejected as error:
             self.verdict.kind, self.verdict.details = "rejected", [str(error)]
@@ -52,18 +52,9 @@ class Session:
             shutil.rmtree(scratch, ignore_errors=True)
         return self.verdict
 
-    @staticmethod
-    def _tell_backend_order(lab: KernelRun, simulator: Any) -> None:
-        """The laboratory loads iptables-legacy last, so it runs first at equal priority; no dump says so."""
-        for name, backends in lab.backends.items():
-            if len(backends) > 1:
-                for _, state in simulator.worlds:
-                    state.host(name).misc[str(("backend order", name))] = True
-
     def _watched(self, step: Any) -> Any:
         def wrapper(index: int, op: dict[str, Any]) -> Observation:
             self.seen[index] = observation = step(index, op)
-            _learn_sequence(observation)
             return observation
 
         return wrapper
@@ -92,15 +83,6 @@ class Session:
         lab.lab.snapshot(scratch)
         lab.start = None
         self.situation["packets"] = [{"op": "skip"}] * (place + 1) + packets[place + 1 :]
-
-
-def _learn_sequence(observation: Observation) -> None:
-    """A connect() whose SYN no tap saw: the reset that came instead tells its sequence number."""
-    record = observation.record or {}
-    if record.get("in") is None and record.get("proto") == "tcp" and record["flags"] == "S" and "tcp_seq" not in record:
-        for final in observation.finals:
-            if final.packet.get("flags") == "RA":
-                record["tcp_seq"] = final.packet["tcp_ack"] - 1
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name.replace(" ", "-"))

@@ -239,6 +239,7 @@ def _meta(folder: Path, name: str, netns: str | None) -> None:
         "kernel": os.uname().release,
         "captured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "tool": f"nattrace {__version__}",
+        "cpus": os.cpu_count(),
     }
     loaded = protocols()
     if loaded is not None:

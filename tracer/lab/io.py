@@ -165,6 +165,10 @@ class Wires:
                     self.poll.register(raw, select.POLLIN)
         self.settle()
 
+    def one_cpu(self) -> dict[str, int]:
+        """What a snapshot's meta.json may say of a lab whose packets all pass CPU 0: it is as if there were no other."""
+        return {"cpus": 1} if os.sched_getaffinity(0) == {0} else {}
+
     def close(self) -> None:
         """Close every socket and unpin the process."""
         socks = [s for _, s in self.taps.values()] + [s for _, s in self.raw.values()]
@@ -261,8 +265,9 @@ class Wires:
                     _as_user(0, 0)
             except OSError as error:
                 return error.errno or errno.EINVAL
+            ready = self._repaired(stand_in, record) if stand_in is not None and record.get("src") else None
             code = self._local_send(sock, proto, record)
-            kept = self._keep(sock, stand_in, proto, record, code)
+            kept = self._keep(sock, stand_in, ready, proto, record, code)
             if kept is not None:
                 self.kept.append(kept)
                 if proto == 6:
@@ -271,17 +276,17 @@ class Wires:
                         self.openings[flow] = kept
             return code
 
-    def _keep(self, sock: socket.socket, stand_in: socket.socket | None, proto: int, record: dict[str, Any],
-              code: int | None) -> socket.socket | None:  # fmt: skip
+    def _keep(self, sock: socket.socket, stand_in: socket.socket | None, ready: socket.socket | None, proto: int,
+              record: dict[str, Any], code: int | None) -> socket.socket | None:  # fmt: skip
         """The sender's socket stays, so that answers find it; it never answers itself.
 
         A datagram socket becomes connected to its peer after the sending (before, it would be routed differently). A
-        segment that went through a raw socket gets a connection made by TCP_REPAIR, which sends nothing.
+        segment that goes through a raw socket has a connection beside it, made by TCP_REPAIR, which sends nothing.
         """
         if stand_in is not None:
             sock.close()
-            if code in (None, errno.EPERM) and record.get("src"):
-                return self._repaired(stand_in, record)
+            if code in (None, errno.EPERM):
+                return ready
             stand_in.close()
             return None
         if code in (None, errno.EPERM) and proto in (17, 136):

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...sim.model.packet import PROTO_NAME, PROTO_NUMBER, flags_from_text, flags_to_text
 
+SCTP_INIT = struct.pack("!BBHIIHHI", 1, 0, 20, 0x11111111, 65535, 1, 1, 1)  # the chunk of a packet that names none
 _WITH_ERROR_BODY = (3, 4, 5, 11, 12)
 
 
@@ -80,8 +81,8 @@ def _header(record: dict[str, Any], proto: int) -> bytes:
     if proto == 1:
         return _icmp(record)
     if proto == 132:
-        init = struct.pack("!BBHIIHHI", 1, 0, 20, 0x11111111, 65535, 1, 1, 1)
-        return struct.pack("!HHII", sport, dport, 0, 0) + init
+        chunks = b"" if isinstance(record.get("payload"), str) else SCTP_INIT
+        return struct.pack("!HHII", sport, dport, 0, 0) + chunks
     if proto == 33:
         return struct.pack("!HHBBHBBHI", sport, dport, 4, 0, 0, 1, 0, 0, 1)[:16]
     if proto in (50, 51):
