@@ -271,6 +271,8 @@ class HostReader:
         if found.foreign:
             self.got["foreign"] = found.foreign
         self.unmodelled += found.unmodelled
+        if any(nft.OBSERVER.fullmatch(chain.table) for chain in ruleset.chains):
+            self.problems.note(f"{file}: tables of a nattrace that was tracing meanwhile are left out")
 
     def _seen(self) -> None:
         """Dumps that are only looked at: what they hold is named in the answer."""

@@ -21,6 +21,7 @@ IPTABLES = {"filter", "nat", "mangle", "raw", "security"}
 PRIORITY = {"raw": -300, "mangle": -150, "dstnat": -100, "filter": 0, "security": 50, "srcnat": 100}
 BRIDGE_PRIORITY = {"dstnat": -300, "filter": -200, "out": 100, "srcnat": 300}
 SAVE_FILE = {"ip": "iptables-save", "ip6": "ip6tables-save"}
+OBSERVER = re.compile(r"nattrace-(?:trace|queue)-\d+-[0-9a-f]{6}")  # tables of a nattrace that was tracing meanwhile
 
 
 class BaseChain(NamedTuple):
@@ -212,6 +213,8 @@ def native(ruleset: Ruleset, saved: dict[str, frozenset[str] | None]) -> Native:
     foreign: list[ForeignChain] = []
     unmodelled: list[tuple[str, Where | None]] = []
     for chain in ruleset.chains:
+        if OBSERVER.fullmatch(chain.table):
+            continue  # marks or holds packets, decides nothing about them
         tables = saved.get(chain.family)
         if tables is not None and chain.table in tables and chain.name in BUILTIN:
             continue

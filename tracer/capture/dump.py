@@ -6,6 +6,7 @@ Reading must change nothing. A tool is called only where the part of the kernel 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -151,6 +152,7 @@ def write_dumps(home: Path, netns: str | None, unread: list[str]) -> None:
         _write(home / "sysctl.txt", "".join(sysctl_lines()).encode())
         for job in started:
             _finish(job, unread)
+        _mend_nft(home, unread)
         _tc(home, unread)
     _settle_backends(home)
 
@@ -184,6 +186,21 @@ def _finish(job: Started, unread: list[str]) -> None:
         job.path.unlink(missing_ok=True)
         root = " (root may read it)" if job.dump.needs_root and os.geteuid() else ""
         unread.append(f"{job.dump.file}: {words[-1] if words else f'status {status}'}{root}")
+
+
+def _mend_nft(home: Path, unread: list[str]) -> None:
+    """nft before 1.1.0 writes a broken document where a table has a flag, ``dormant`` or ``owner``; its text is whole."""
+    path = home / "nft.json"
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return
+    except ValueError:
+        path.unlink()
+        dump = Dump("nft.txt", ("nft", "-a", "list", "ruleset"), needs_root=True)
+        child = _start(dump.words, home / dump.file, dump, unread)
+        if child is not None:
+            _finish(Started(dump, child, home / dump.file), unread)
 
 
 def _settle_backends(home: Path) -> None:
@@ -220,8 +237,6 @@ def _same_sysfs() -> bool:
 
 def _devices(home: Path) -> list[str]:
     """Devices whose qdisc can carry filters at all: asking each of a thousand would be slow."""
-    import json
-
     try:
         links = json.loads((home / "link.json").read_text() or "[]")
     except (OSError, ValueError):
