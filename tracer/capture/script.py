@@ -45,6 +45,7 @@ protocols() {
   done
   printf '"protocols": [%s], ' "$numbers"
 }
+cpus() { n=$(getconf _NPROCESSORS_CONF 2>/dev/null) && printf '"cpus": %s, ' "$n"; }
 capture() {
 """
 
@@ -63,7 +64,14 @@ _TAIL = r"""
       fi
     fi
   done
-  if part nf_tables && have nft; then get nft.json nft -j -a list ruleset || get nft.txt nft -a list ruleset; fi
+  if part nf_tables && have nft; then
+    get nft.json nft -j -a list ruleset || get nft.txt nft -a list ruleset
+    # before 1.1.0 its JSON breaks off where a table has a flag
+    case $(tail -c 3 "$dir/nft.json" 2>/dev/null) in
+      *']}'|'') ;;
+      *) get nft.txt nft -a list ruleset && rm -f "$dir/nft.json";;
+    esac
+  fi
   : >"$dir/ipset.txt"; if part ip_set && have ipset; then get ipset.txt ipset save; fi
   : >"$dir/conntrack.txt"
   count=$(in_ns cat /proc/sys/net/netfilter/nf_conntrack_count 2>/dev/null)
@@ -84,8 +92,8 @@ _TAIL = r"""
   fi
   rm -f "$dir/.err"
   netns=null; [ -n "$ns" ] && netns="\"$ns\""
-  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", %s"tool": "capture.sh"}\n' \
-    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(protocols)" >"$dir/meta.json"
+  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", %s%s"tool": "capture.sh"}\n' \
+    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(cpus)" "$(protocols)" >"$dir/meta.json"
 }
 if [ -n "$NETNS" ]; then
   for ns in $NETNS; do dir=$out/$ns; mkdir -p "$dir"; capture; done
