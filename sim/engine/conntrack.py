@@ -232,7 +232,7 @@ def track(ctx: Ctx, skb: Skb) -> Verdict:
     """nf_conntrack_in(): attach the packet's entry, or find it invalid or untracked."""
     if ctx.ct(skb) is not None or skb.ctinfo == IP_CT_UNTRACKED:
         return V_ACCEPT
-    if ctx.run.depth == 0:
+    if ctx.run.alone:
         ctx.hs.ct.sweep()
     template = (skb.template or NO_TEMPLATE).for_packet(skb)
     skb.template = None

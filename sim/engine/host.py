@@ -10,7 +10,7 @@ Sources: net/ipv4/ip_input.c, ip_forward.c, ip_output.c, route.c, net/netfilter/
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.addr import AF_INET, format_addr, is_multicast
 from ..model.conntrack import CTINFO_NAME, IP_CT_UNTRACKED, REPLY, ctinfo2dir
@@ -23,12 +23,12 @@ from ..model.packet import (
 from ..model.result import Hop, Reason
 from ..model.rule import ACCEPT, DROP, HOOK_NAME, QUEUE, STOLEN, V_ACCEPT, BaseHook, ForeignChain, Verdict
 from ..model.world import Port
-from ..record import replace
+from ..record import NamedTuple, replace
 from . import conntrack, icmp, nat, neigh, routing, sockets
 from .chain import diff as diff_fields
 from .chain import run_base_chain, snapshot_fields
 from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
-from .run import DUPLICATED, Ctx, Option, Run
+from .run import Ctx, Option, Run
 
 EPERM, EHOSTUNREACH, EMSGSIZE, EINVAL = 1, 113, 90, 22
 ALL_HOSTS_GROUP = 0xE0000001
@@ -236,7 +236,6 @@ def _stop_text(ctx: Ctx, verdict: Verdict, code: str) -> str:
 def receive(run: Run, host_name: str, dev: str, skb: Skb) -> End:
     """ip_rcv() to its end: PREROUTING, routing, then INPUT or FORWARD."""
     base = new_ctx(run, host_name)
-    base.hs.misc.pop(DUPLICATED, None)  # netif_rx(): in a later softirq, when the sender of a copy is done
     run.hop = Hop(host_name, dev, before=skb.header())
     run.hops.append(run.hop)
     ctx = base.at(PRE, dev, None)
@@ -433,12 +432,10 @@ def _to_everyone(ctx: Ctx, skb: Skb, ports: tuple[Port, ...], link: Any) -> End:
     if not ports:
         text = f"leaves {name} by {rt.dev} to everybody on the segment; nobody else is there"
         return _close(ctx, skb, Fate("left", name, rt.dev, "POSTROUTING", Reason("left_at_edge", text), skb))
-    hop = ctx.run.hop
     for port in ports[:-1]:
         copy = skb.copy()
         _scrub(copy, port.host == name, link, pkttype)
         ctx.run.aside(Transfer(port.host, port.dev, copy))
-    ctx.run.hop = hop
     end = Transfer(ports[-1].host, ports[-1].dev, skb)
     _close(ctx, skb, end)
     _scrub(skb, ports[-1].host == name, link, pkttype)
@@ -456,11 +453,15 @@ def _neighbour_failed(ctx: Ctx, skb: Skb, found: Any, local: bool) -> Fate:
     """arp_error_report() → ipv4_link_failure() → icmp_send(host unreachable), after the probes gave up."""
     name, rt = ctx.host.name, skb.rt
     text = found.reason or f"nobody answers on {rt.dev} of {name}"
-    started = ctx.ws.now
-    ctx.ws.now += _probing_s(ctx, rt.dev)
-    ctx.hs.misc.pop(DUPLICATED, None)  # the neighbour's timer sends the error, not who made a copy
-    icmp.icmp_send(ctx, skb, 3, 1)
-    ctx.ws.now = started
+    run, hop, cause = ctx.run, ctx.run.hop, skb.copy()
+
+    def give_up() -> None:
+        started, run.hop = ctx.ws.now, hop
+        ctx.ws.now += _probing_s(ctx, rt.dev)
+        icmp.icmp_send(ctx, cause, 3, 1)
+        ctx.ws.now = started
+
+    run.timers.append(give_up)
     reason = Reason("neighbour_failed", text, found.where)
     return Fate("unreachable", name, rt.dev, None, reason, skb, EHOSTUNREACH if local and skb.sk else None)
 

@@ -6,7 +6,7 @@ within the processing of their cause. Sources: net/ipv4/icmp.c, route.c, netfilt
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.addr import AF_INET, format_addr
 from ..model.packet import (
@@ -29,8 +29,9 @@ from ..model.packet import (
     Sk,
     Skb,
 )
-from ..model.result import Response
+from ..model.result import Hop, Response
 from ..model.rule import NF_INET_PRE_ROUTING
+from ..record import NamedTuple
 from . import conntrack, routing
 from .run import Ctx
 from .trackers import knows
@@ -187,27 +188,25 @@ def emit(ctx: Ctx, out: Skb, kind: str) -> None:
 
     run = ctx.run
     out.cause = kind
-    steps = run.hop
-    first = len(run.responses)
-    fate, hops = run.aside(Local(ctx.host.name, out), note=kind)
-    run.hop = steps
-    if fate is None:
-        return
-    run.responses.insert(
-        first,
-        Response(
+    run.emitted += 1
+    number, sender, target = run.emitted, ctx.host.name, format_addr(out.family, out.dst)
+    icmp_type, code = (out.icmp_type, out.icmp_code) if out.is_icmp else (None, None)
+
+    def done(fate: Any, hops: list[Hop]) -> None:
+        run.responses[number] = Response(
             kind,
-            out.icmp_type if out.is_icmp else None,
-            out.icmp_code if out.is_icmp else None,
-            ctx.host.name,
-            fate.host if fate.outcome == "delivered" else format_addr(out.family, out.dst),
+            icmp_type,
+            code,
+            sender,
+            fate.host if fate.outcome == "delivered" else target,
             fate.outcome,
             fate.skb.header(),
             tuple(hops),
             {"host": fate.host, "interface": fate.interface, "hook": fate.hook},
             fate.reason,
-        ),
-    )
+        )
+
+    run.aside(Local(sender, out), done)
 
 
 def tcp_reset(ctx: Ctx, skb: Skb) -> None:
@@ -310,6 +309,4 @@ def emit_copy(ctx: Ctx, copy: Skb) -> None:
     """Walk a TEE copy; it shows up under ``copies``, not as a response."""
     from .walk import Local
 
-    hop = ctx.run.hop
     ctx.run.aside(Local(ctx.host.name, copy))
-    ctx.run.hop = hop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.addr import format_addr, is_limited_broadcast, is_multicast
 from ..model.packet import (
@@ -30,13 +30,14 @@ from ..model.result import Hop, Leaf, Reason
 from ..model.rule import NF_INET_LOCAL_OUT
 from ..model.state import WorldState
 from ..model.world import World
-from ..record import dataclass, field
+from ..record import NamedTuple, dataclass, field
 from . import routing, sockets
+from .fib_table import ENETUNREACH
 from .host import EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
 from .rt import Rt
 from .run import MAX_LEAVES, Ctx, Run, explore
-from .walk import Local, follow, leaf_of
+from .walk import Local, follow, launch, leaf_of
 
 REPLY_ISN = 0x40000000  # sequence number that natural SYN,ACKs start with
 ICMP_ANSWER = {
@@ -94,7 +95,7 @@ def play(world: World, start: WorldState | None, question: Injection, verbose: b
 
 def _once(run: Run, question: Injection) -> Leaf:
     skb = question.skb.copy()
-    run.follow = follow
+    run.launch = launch
     if question.in_dev is not None:
         _address_frame(skb)
         return leaf_of(run, follow(run, Transfer(question.host, question.in_dev, skb)))
@@ -120,11 +121,16 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
         skb.sk = Sk(uid=skb.uid, mark=skb.mark)
     if is_connect(skb):
         skb.tos &= ~0x03  # do_ip_setsockopt(): a stream socket's ECN bits are TCP's own
+    if skb.src and routing.addr_type(ctx, skb.family, skb.src) in ("BROADCAST", "MULTICAST"):
+        skb.src = 0  # __inet_bind(), raw_bind(): such a socket receives there, and sends from the device's address
     rt = _route(ctx, question, skb, skb.src)
     if is_connect(skb) and not skb.src and not rt.errno:
         rt = _route(ctx, question, skb, rt.src)  # ip_route_connect(): once for the source, once with it
     if rt.errno:
         return _never_sent(run, question, skb, rt.reason or Reason("no_route", rt.text, rt.where), rt.errno)
+    if is_connect(skb) and rt.kind in ("broadcast", "multicast"):  # tcp_v4_connect()
+        reason = Reason("send_failed", f"connect() to {rt.text or 'a ' + rt.kind + ' address'}", rt.where)
+        return _never_sent(run, question, skb, reason, ENETUNREACH)
     bound = bool(skb.src)
     if not bound:
         skb.src = rt.src

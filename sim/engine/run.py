@@ -7,8 +7,9 @@ for each of them, from the same starting state. So no code below has to know abo
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..model.conntrack import Conn
@@ -18,13 +19,14 @@ from ..model.rule import HOOK_NAME, Rule
 from ..model.state import HostState, WorldState
 from ..model.where import Where
 from ..model.world import Host, World
+from ..record import NamedTuple
 
 if TYPE_CHECKING:
     from ..model.packet import Skb
 
 DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
-MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one, copies of copies at few
-MAX_ASIDES = 100  # a rule set that copies its own copies would breed for ever
+MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one
+MAX_PASSES = 2000  # through hosts, of all that one packet causes: a rule set that copies its own copies breeds for ever
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 
 
@@ -53,6 +55,17 @@ class Choice(NamedTuple):
     options: tuple[Option, ...]
 
 
+class Way:
+    """A packet under way: the hops it made, how often it came by each place, and what is to be done at its end."""
+
+    __slots__ = ("done", "hops", "looped", "passes", "seen")
+
+    def __init__(self, hops: list[Hop], done: Callable[[Any, list[Hop]], None]) -> None:
+        self.hops, self.done = hops, done
+        self.seen: dict[Any, int] = {}
+        self.passes, self.looped = 0, False
+
+
 class Run:
     """One world being played: the prescribed choices, the ones taken, the recording."""
 
@@ -69,12 +82,15 @@ class Run:
         self.hops: list[Hop] = []
         self.hop: Hop | None = None
         self.verbose = verbose  # record near misses too
-        self.responses: list[Response] = []
+        self.responses: dict[int, Response] = {}  # by the order in which they were sent
+        self.emitted = 0
         self.copies: list[dict[str, Any]] = []
-        self.follow: Callable[[Run, Any], Any] | None = None  # walks a packet to its end (engine.walk)
-        self.depth = 0  # how many packets caused each other
-        self.asides = 0  # how many were walked besides the packet itself
-        self.cut = False  # some were not walked: the answer is not whole
+        self.launch: Callable[[Run, Any, Way], None] | None = None  # sets a packet off (engine.walk)
+        self.wire: deque[tuple[Way, Any]] = deque()  # on their way to the next host (the CPU's backlog queue)
+        self.timers: deque[Callable[[], None]] = deque()  # what happens when everything is quiet
+        self.depth = 0  # how many packets caused each other within one pass through a host
+        self.passes = 0  # through hosts, of all packets but the one that was put in
+        self.cut = False  # some were not followed: the answer is not whole
         self.unbound_sender: Any = None  # the flow whose first datagram is being sent by a socket without an address
 
     def choose(self, what: str, options: Sequence[Option]) -> Any:
@@ -99,26 +115,35 @@ class Run:
         self.assumed.setdefault(key, Assumption(text, default, others, file))
         return self.flips.get(key, default)
 
-    def aside(self, transfer: Any, note: str = "copy") -> Any:
-        """Walk another packet (a copy, an error) to its end; the main packet's record is put back afterwards."""
+    def aside(self, start: Any, done: Callable[[Any, list[Hop]], None] | None = None) -> None:
+        """Set another packet (a copy, an error) off. What its own host does to it is done now, the rest in its turn:
+        devices only queue what they pass on (netif_rx()). ``done``: told the packet's fate and its hops.
+        """
+        if self.depth >= MAX_DEPTH or self.launch is None:
+            self.cut_short()
+            return
         hop, hops = self.hop, self.hops
-        self.hops = []
+        self.hop, self.hops = None, []
         self.depth += 1
-        self.asides += 1
         try:
-            if self.depth > MAX_DEPTH or self.asides > MAX_ASIDES or self.follow is None:
-                self.note("copies and answers of copies and answers of this packet go on and on: not all are followed")
-                self.cut = True
-                return None, []
-            fate = self.follow(self, transfer)
-            walked = self.hops
+            self.launch(self, start, Way(self.hops, done or self._copied))
         finally:
             self.depth -= 1
             self.hop, self.hops = hop, hops
-        if note == "copy" and fate is not None:
-            at = {"host": fate.host, "interface": fate.interface, "hook": fate.hook}
-            self.copies.append({"outcome": fate.outcome, "at": at, "packet": fate.skb.header()})
-        return fate, walked
+
+    def _copied(self, fate: Any, hops: list[Hop]) -> None:
+        at = {"host": fate.host, "interface": fate.interface, "hook": fate.hook}
+        self.copies.append({"outcome": fate.outcome, "at": at, "packet": fate.skb.header()})
+
+    def cut_short(self) -> None:
+        """Something that the packet causes is not followed."""
+        self.note("copies and answers of copies and answers of this packet go on and on: not all are followed")
+        self.cut = True
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other packet is under way."""
+        return not (self.depth or self.wire or self.timers)
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -296,6 +321,8 @@ def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, s
         run = Run(start.fork(), prefix, flips, verbose)
         leaf = play(run)
         whole = whole and not run.cut
+        if run.cut:
+            max_leaves = 0  # what breeds in one world does in the others: enough has been seen
         taken = [choice.taken for choice in run.choices]
         for position in range(len(prefix), len(taken)):
             for other in range(len(run.choices[position].options) - 1, 0, -1):

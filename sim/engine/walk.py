@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..model.packet import Skb
 from ..model.result import Leaf, Reason
+from ..record import NamedTuple
 from .host import End, Fate, Transfer, receive, send_local
-from .run import Run
+from .run import MAX_PASSES, Run, Way
 
 MAX_HOPS = 512  # ttl 255 across two hosts; more than any packet can live
 
@@ -20,26 +21,59 @@ class Local(NamedTuple):
 
 
 def follow(run: Run, start: Transfer | Local) -> Fate:
-    """Walk to the end. A packet that comes by the same place again is followed until its ttl ends, as in life."""
-    run.follow = follow
-    end: End
+    """Walk to the end, with all that the packet causes, in the order of the kernel: one queue of what is on a wire,
+    and when that is empty the timers. A packet that comes by the same place again is followed until its ttl ends.
+    """
+    fates: list[Fate] = []
+    mine = Way(run.hops, lambda fate, _: fates.append(fate))
+    run.launch = launch
+    launch(run, start, mine)
+    while run.wire or run.timers:
+        if run.wire:
+            _pass(run, *run.wire.popleft(), mine)
+        else:
+            run.timers.popleft()()
+    run.hops, run.hop = mine.hops, None
+    return fates[0]
+
+
+def launch(run: Run, start: Transfer | Local, way: Way) -> None:
+    """The first step: through its own host's hooks, if it is sent there, and onto the wire."""
     if isinstance(start, Local):
-        end = send_local(run, start.host, start.skb)
+        _went(run, way, send_local(run, start.host, start.skb))
     else:
-        end = receive(run, *start)
-    seen: dict[Any, int] = {}
-    looped = False
-    for _ in range(MAX_HOPS):
-        if isinstance(end, Fate):
-            return _as_loop(end) if looped and end.reason.code == "ttl_exceeded" else end
-        place = (end.host, end.dev, end.skb.src, end.skb.dst, end.skb.sport, end.skb.dport, end.skb.mark)
-        seen[place] = seen.get(place, 0) + 1
-        looped = looped or seen[place] > 2
-        end = receive(run, end.host, end.dev, end.skb)
+        way.seen[_place(start)] = -1  # where it is put in it has not come by
+        _went(run, way, start)
+
+
+def _place(at: Transfer) -> tuple[Any, ...]:
+    return at.host, at.dev, at.skb.src, at.skb.dst, at.skb.sport, at.skb.dport, at.skb.mark
+
+
+def _went(run: Run, way: Way, end: End) -> None:
     if isinstance(end, Transfer):
+        run.wire.append((way, end))
+    else:
+        way.done(_as_loop(end) if way.looped and end.reason.code == "ttl_exceeded" else end, way.hops)
+
+
+def _pass(run: Run, way: Way, at: Transfer, mine: Way) -> None:
+    """One packet through one host."""
+    place = _place(at)
+    way.seen[place] = way.seen.get(place, 0) + 1
+    way.looped = way.looped or way.seen[place] > 2
+    way.passes += 1
+    if way.passes > MAX_HOPS:
         reason = Reason("looped", "the packet comes by again and again and its ttl never ends")
-        return Fate("looped", end.host, end.dev, None, reason, end.skb)
-    return end
+        way.done(Fate("looped", at.host, at.dev, None, reason, at.skb), way.hops)
+        return
+    if way is not mine:
+        run.passes += 1
+        if run.passes > MAX_PASSES:
+            run.cut_short()
+            return
+    run.hops = way.hops
+    _went(run, way, receive(run, *at))
 
 
 def _as_loop(fate: Fate) -> Fate:
@@ -56,7 +90,7 @@ def leaf_of(run: Run, fate: Fate) -> Leaf:
         reason=fate.reason,
         errno=fate.errno,
         hops=run.hops,
-        responses=run.responses,
+        responses=[run.responses[number] for number in sorted(run.responses)],
         copies=run.copies,
         arrival=(fate.host, fate.skb, fate.socket, fate.interface),
     )

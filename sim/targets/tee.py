@@ -50,5 +50,5 @@ class Tee(Target):
             # A device that does not exist is no constraint (nf_dup_ipv4_route: oif -1).
             icmp.tee(ctx, skb, self.gateway, self.oif if self.oif in ctx.host.links else None)
         finally:
-            ctx.hs.misc.pop(DUPLICATED, None)  # gone already if the copy's way went on in another context
+            del ctx.hs.misc[DUPLICATED]
         return V_CONTINUE

@@ -100,7 +100,7 @@ def test_domain_lists_small_holes_as_exceptions() -> None:
 
 def test_an_answer_that_stopped_following_copies_does_not_look_whole() -> None:
     def play(run: Run) -> Leaf:
-        run.follow = lambda one, transfer: one.aside(transfer)[0]
+        run.launch = lambda one, start, way: one.aside(start)
         run.aside(None)
         return leaf("any")
 
