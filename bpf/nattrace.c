@@ -5,60 +5,67 @@
 #include "filter.h"
 #include "packet.h"
 
-enum { TAP_RELEARN = 1 };
-
 INLINE void look(struct view *v, char *sk)
 {
 	v->head = GET(u64, sk, O_HEAD);
-	v->nfct = GET(u64, sk, O_NFCT);
 	v->l3 = v->head + GET(u16, sk, O_NETWORK_HEADER);
 	v->end = v->head + GET(u32, sk, O_TAIL);
 	v->len = GET(u32, sk, O_LEN);
 	v->mark = GET(u32, sk, O_MARK);
 }
 
-INLINE void learn_entry(struct cpu *cpu, u64 ct, struct packet *p)
+INLINE void learn_entry(struct cpu *cpu, u64 nfct, int entry, struct packet *p)
 {
-	volatile struct config *c = config();
-
-	if (!(c->flags & F_LEARN))
+	if (!(FLAGS & F_LEARN))
 		return;
-	if (ct) {
-		WINDOW(w, ct + O_TUPLE, 96);
-		learn(cpu, ct, w, w + REPLY);
-	} else if (c->flags & F_SIDE) {
+	if (entry >= 0) {
+		WINDOW(w, (nfct & ~7ull) + O_TUPLE, 96);
+		learn(cpu, nfct, w, w + REPLY);
+	} else if (FLAGS & F_SIDE) {
 		if (!is_learned(&p->t))
 			learn_tuple(&p->t);
 	}
 }
 
-/* struct bpf_nf_ctx: { state, skb }; both are typed for the verifier */
+/* struct bpf_nf_ctx: { state, skb }, which the verifier knows as trusted pointers. Numbers are read through them (one
+ * instruction each); pointers through a cast, for at every pointer it follows from a trusted one the verifier looks for
+ * a type by name, and loading would take ten times as long. */
 int tap(u64 *ctx)
 {
-	char *st = (char *)ctx[0], *sk = (char *)ctx[1], *in, *out;
-	volatile struct config *c = config();
-	struct cpu *cpu = this_cpu();
+	char *skb = (char *)ctx[1];
+	struct cpu *cpu;
 	struct view v;
 	struct packet p;
-	u64 ct;
+	int entry;
 	s32 prio;
 
 	asm volatile("%0 = " MAGIC_PRIO : "=r"(prio));
-	if (!control()->on)
+	v.nfct = GET(u64, skb, O_NFCT);
+	entry = entry_hits(v.nfct);
+	if (!entry && !(FLAGS & F_SIDE)) {
+		if (FLAGS & F_FIB) {
+			cpu = this_cpu();
+			if (cpu->skb)
+				cpu->skb = 0;
+		}
 		return 1;
-	v.skb = (u64)sk;
-	look(&v, sk);
+	}
+	cpu = this_cpu();
+	v.skb = (u64)skb;
+	look(&v, skb);
+	char *sk = TYPED(ctx[1], SK_BUFF_ID), *st = TYPED(ctx[0], HOOK_STATE_ID), *in, *out;
+
 	v.uid = NO_UID;
-	if (c->flags & F_UID)
+	if (FLAGS & F_UID)
 		v.uid = owner_of(GET(char *, sk, O_SK));
-	if (c->flags & F_IFACE) {
+	if (FLAGS & F_IFACE) {
 		in = GET(char *, st, O_STATE_IN);
 		out = GET(char *, st, O_STATE_OUT);
 		v.indev = in ? GET(u32, in, O_IFINDEX) : 0;
 		v.outdev = out ? GET(u32, out, O_IFINDEX) : 0;
 	}
-	if (!wanted(&v, &p, &ct)) {
-		if ((c->flags & F_FIB) && cpu->skb)
+	if (!wanted(&v, &p, entry)) {
+		if ((FLAGS & F_FIB) && cpu->skb)
 			cpu->skb = 0;
 		return 1;
 	}
@@ -68,18 +75,16 @@ int tap(u64 *ctx)
 	v.outdev = out ? GET(u32, out, O_IFINDEX) : 0;
 	v.netns = GET(u32, GET(char *, st, O_STATE_NET), O_NET_INUM);
 	v.uid = owner_of(GET(char *, sk, O_SK));
-	learn_entry(cpu, ct, &p);
-	if (c->flags & F_FIB)
+	learn_entry(cpu, v.nfct, entry, &p);
+	if (FLAGS & F_FIB)
 		working_on(cpu, &v, &p);
-	emit(cpu, &v, &p, ct, TAP, GET(u8, st, O_STATE_HOOK), prio, 0, 0);
+	emit(cpu, &v, &p, TAP, GET(u8, st, O_STATE_HOOK), prio, 0, 0);
 	return 1;
 }
 
 INLINE int watched(u32 netns)
 {
-	volatile struct config *c = config();
-
-#define IS(i) if (c->namespaces > (i) && c->ns[i] == netns) return 1
+#define IS(i) if (CONFIG(u32, namespaces) > (i) && CONFIG(u32, ns[i]) == netns) return 1
 	IS(0); IS(1); IS(2); IS(3); IS(4); IS(5); IS(6); IS(7);
 	IS(8); IS(9); IS(10); IS(11); IS(12); IS(13); IS(14); IS(15);
 #undef IS
@@ -111,17 +116,40 @@ INLINE u32 netns_of(char *sk, char *sock)
 	return found;
 }
 
-INLINE int seen(u64 skb, u8 kind, u32 reason, u64 aux, u64 sock)
+/* All tracepoints about a packet. One program, loaded once for each kind: the loader writes the kind over the magic
+ * constant, so the verifier sees only the arguments that this tracepoint has. */
+int on_packet(u64 *ctx)
 {
-	volatile struct config *c = config();
-	char *sk = TYPED(skb, SK_BUFF_ID), *dev;
+	u64 skb, aux = 0, sock = 0;
+	u32 kind, reason = 0;
+	char *sk, *dev;
 	struct cpu *cpu;
 	struct view v;
 	struct packet p;
-	u64 ct;
+	int entry;
 
-	if (!control()->on || !skb)
+	asm volatile("%0 = " MAGIC_KIND : "=r"(kind));
+	if (!control()->on)
 		return 0;
+	if (kind == TCP_RESET) {
+		sock = ctx[0];
+		skb = ctx[1];
+		reason = RESET_REASON;
+	} else {
+		skb = ctx[0];
+	}
+	if (kind == DROP) {
+		aux = ctx[1];
+		reason = DROP_REASON;
+		sock = DROP_SOCK;
+	} else if (kind == CONSUME) {
+		aux = CONSUME_PLACE;
+	} else if (kind == ICMP_SEND) {
+		reason = (u32)(ctx[1] << 8 | ctx[2]);
+	}
+	if (!skb)
+		return 0;
+	sk = TYPED(skb, SK_BUFF_ID);
 	dev = GET(char *, sk, O_DEV);
 	if (kind == RX || kind == TX || kind == XMIT)
 		v.netns = netns_of_device(dev);
@@ -132,14 +160,26 @@ INLINE int seen(u64 skb, u8 kind, u32 reason, u64 aux, u64 sock)
 			return 0;
 		v.netns = 0;
 	}
+	v.nfct = GET(u64, sk, O_NFCT);
+	entry = entry_hits(v.nfct);
+	if (!entry && !(FLAGS & F_SIDE))
+		return 0;
 	cpu = this_cpu();
 	v.skb = skb;
 	look(&v, sk);
 	if (kind == RX) /* the network header is set a little later; data is at layer 3 already */
 		v.l3 = GET(u64, sk, O_DATA);
 	v.uid = NO_UID;
-	if (c->flags & F_UID)
+	if (FLAGS & F_UID)
 		v.uid = owner_of(GET(char *, sk, O_SK));
+	v.indev = v.outdev = 0;
+	if ((FLAGS & F_IFACE) && v.netns && dev)
+		v.indev = v.outdev = GET(u32, dev, O_IFINDEX);
+	if (!wanted(&v, &p, entry)) {
+		if ((FLAGS & F_FIB) && kind == RX && cpu->skb)
+			cpu->skb = 0;
+		return 0;
+	}
 	v.indev = v.outdev = 0;
 	if (v.netns && dev) {
 		if (kind == TX || kind == XMIT)
@@ -147,29 +187,17 @@ INLINE int seen(u64 skb, u8 kind, u32 reason, u64 aux, u64 sock)
 		else
 			v.indev = GET(u32, dev, O_IFINDEX);
 	}
-	if (!wanted(&v, &p, &ct)) {
-		if ((c->flags & F_FIB) && kind == RX && cpu->skb)
-			cpu->skb = 0;
-		return 0;
-	}
-	learn_entry(cpu, ct, &p);
-	if (c->flags & F_FIB) {
+	v.uid = owner_of(GET(char *, sk, O_SK));
+	learn_entry(cpu, v.nfct, entry, &p);
+	if (FLAGS & F_FIB) {
 		if (kind == RX)
 			working_on(cpu, &v, &p);
 		else if (kind == TX || kind == DROP || kind == CONSUME)
 			cpu->skb = 0;
 	}
-	emit(cpu, &v, &p, ct, kind, NO_HOOK, 0, reason, aux);
+	emit(cpu, &v, &p, kind, NO_HOOK, 0, reason, aux);
 	return 0;
 }
-
-int on_rx(u64 *ctx) { return seen(ctx[0], RX, 0, 0, 0); }
-int on_tx(u64 *ctx) { return seen(ctx[0], TX, 0, 0, 0); }
-int on_xmit(u64 *ctx) { return seen(ctx[0], XMIT, 0, 0, 0); }
-int on_consume(u64 *ctx) { return seen(ctx[0], CONSUME, 0, ctx[1], 0); }
-int on_icmp_send(u64 *ctx) { return seen(ctx[0], ICMP_SEND, (u32)(ctx[1] << 8 | ctx[2]), 0, 0); }
-int on_tcp_reset(u64 *ctx) { return seen(ctx[1], TCP_RESET, RESET_REASON, 0, ctx[0]); }
-int on_drop(u64 *ctx) { return seen(ctx[0], DROP, DROP_REASON, ctx[1], DROP_SOCK); }
 
 /* A lookup belongs to the packet at work on this CPU if the addresses are its own, either way round (a reverse path
  * check turns them); otherwise the filter judges the flow key itself, as for a local sender that has no packet yet. */
@@ -196,7 +224,7 @@ INLINE int looked_up(struct view *v, struct packet *p, u64 aux, u32 table, u32 e
 	v->skb = same ? cpu->skb : 0;
 	v->outdev = dev ? GET(u32, dev, O_IFINDEX) : 0;
 	if (control()->aggregate) {
-		add_up(cpu, v, p, 0, FIB, NO_HOOK, table, error);
+		add_up(cpu, v, p, FIB, NO_HOOK, table, error);
 		return 0;
 	}
 	asm volatile("lock *(u64 *)(%1 + 0) += %0" : "+r"(seq) : "r"(cpu) : "memory");
@@ -319,6 +347,6 @@ int on_neigh(u64 *ctx)
 	v.uid = NO_UID;
 	if (cpu->skb && cpu->netns == v.netns)
 		v.skb = cpu->skb; /* head stays 0: not the packet's own record */
-	emit(cpu, &v, &p, 0, NEIGH, NO_HOOK, 0, GET(u8, entry, O_NEIGH_STATE), 0);
+	emit(cpu, &v, &p, NEIGH, NO_HOOK, 0, GET(u8, entry, O_NEIGH_STATE), 0);
 	return 0;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /* How programs read kernel memory and reach maps. No header of the kernel is included anywhere: offsets and type numbers
  * come from the running kernel's BTF as -D options, and what the compiler cannot know (descriptors of maps, the number
- * of a kernel function, a tap's priority) is a magic constant that tracer/live/compile.py replaces in the byte code.
+ * of a kernel function, a tap's priority, a tracepoint's kind) is a magic constant that tracer/live/compile.py replaces in the byte code.
  */
 #define INLINE static __attribute__((always_inline)) inline
 
 #define MAGIC_PRIO "0x7eed1234"
-#define MAGIC_FLAGS "0x7eed1235"
+#define MAGIC_KIND "0x7eed1235"
 #define MAGIC_CAST 0x7eed0001
 #define MAGIC_PCAP 0x7eed0003
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /* From an sk_buff to an event: what it holds, whether it is wanted, and the record. */
-enum { NO_HOOK = 255, NO_UID = 0xffffffff, TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12 };
+enum { NO_HOOK = 255, NO_UID = 0xffffffff, TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12, NAT_BITS = 0x30, TEMPLATE_BIT = 1 << 11 };
 
 struct view { /* of an sk_buff */
 	u64 skb, head, nfct, l3, end; /* end: of what lies in the linear buffer; 0 if not looked at */
@@ -29,10 +29,13 @@ INLINE int next_header(struct packet *p, u64 *at, u64 end)
 	return 1;
 }
 
+/* The 8 octets at x + at, zeros where the packet has no more */
+#define PAYLOAD(x, at, left) ((left) >= (at) + 8 ? LOAD(u64, x, at) : (left) > (at) ? LOAD(u64, x, at) & ((1ull << (((left) - (at)) * 8 & 63)) - 1) : 0)
+
 INLINE void transport(struct packet *p, u64 at, u64 end)
 {
 	u8 proto = p->t.proto;
-	u64 pay = 0;
+	u64 left = end - at;
 
 	if (at + 8 > end)
 		return;
@@ -41,21 +44,19 @@ INLINE void transport(struct packet *p, u64 at, u64 end)
 		p->t.sport = LOAD(u16, x, 0);
 		p->t.dport = LOAD(u16, x, 2);
 		p->ported = 1;
-		if (proto == 6 && at + 20 <= end) {
-			p->tcp_flags = LOAD(u8, x, 13);
-			p->pay = LOAD(u64, x, 4);
-		} else if (at + 16 <= end) {
-			p->pay = LOAD(u64, x, 8);
+		if (proto == 6) {
+			p->tcp_flags = left > 13 ? LOAD(u8, x, 13) : 0;
+			p->pay = PAYLOAD(x, 4, left);
+			return;
 		}
 	} else if (proto == 1 || proto == 58) {
 		p->t.dport = LOAD(u16, x, 0); /* type and code */
 		p->t.sport = LOAD(u16, x, 4); /* id */
 		p->ported = 1;
-		if (at + 16 <= end)
-			p->pay = (LOAD(u64, x, 8) << 16) | LOAD(u16, x, 6); /* the sequence number first: NAT leaves it alone */
-	} else if (at + 16 <= end) {
-		p->pay = LOAD(u64, x, 8);
+		p->pay = PAYLOAD(x, 8, left) << 16 | LOAD(u16, x, 6); /* the sequence number first: NAT leaves it alone */
+		return;
 	}
+	p->pay = PAYLOAD(x, 8, left);
 }
 
 INLINE void parse(struct packet *p, struct view *v)
@@ -99,15 +100,13 @@ INLINE void parse(struct packet *p, struct view *v)
 
 INLINE int from_side(struct view *v)
 {
-	volatile struct config *c = config();
-
-	if ((c->flags & F_MARK) && (v->mark & c->mark_mask) != c->mark)
+	if ((FLAGS & F_MARK) && (v->mark & CONFIG(u32, mark_mask)) != CONFIG(u32, mark))
 		return 0;
-	if ((c->flags & F_UID) && v->uid != c->uid)
+	if ((FLAGS & F_UID) && v->uid != CONFIG(u32, uid))
 		return 0;
-	if ((c->flags & F_IFACE) && v->indev != c->ifindex && v->outdev != c->ifindex)
+	if ((FLAGS & F_IFACE) && v->indev != CONFIG(u32, ifindex) && v->outdev != CONFIG(u32, ifindex))
 		return 0;
-	if (c->flags & F_PCAP) {
+	if (FLAGS & F_PCAP) {
 		u64 skb = v->skb, l3 = v->l3, end = v->end;
 
 		return ((u64(*)(u64, u64, u64))MAGIC_PCAP)(l3, end, v->len) != 0;
@@ -115,41 +114,139 @@ INLINE int from_side(struct view *v)
 	return 1;
 }
 
-/* 1: wanted, and p is filled. ct: the entry, 0 without one or while it is a template that says only the zone */
-INLINE int wanted(struct view *v, struct packet *p, u64 *ct)
+/* 0: nothing in the IP header can make this packet wanted */
+INLINE int may_hit(struct view *v)
 {
-	volatile struct config *c = config();
+	u32 s, d;
+	u16 l3num;
+	u8 proto;
+	char *from, *to;
+
+	if (FLAGS & F_ANY)
+		return 1;
+	if (v->l3 + 20 > v->end)
+		return 0;
+	WINDOW(h, v->l3, 40);
+	l3num = LOAD(u8, h, 0) >> 4;
+	if (l3num == 4) {
+		l3num = 2;
+		proto = LOAD(u8, h, 9);
+		from = h + 12;
+		to = h + 16;
+		s = LOAD(u32, from, 0);
+		d = LOAD(u32, to, 0);
+	} else if (l3num == 6) {
+		l3num = 10;
+		proto = LOAD(u8, h, 6);
+		from = h + 8;
+		to = h + 24;
+		s = LOAD(u32, from, 0) ^ LOAD(u32, from, 12);
+		d = LOAD(u32, to, 0) ^ LOAD(u32, to, 12);
+	} else {
+		return 0;
+	}
+	if (CONFIG(u32, terms) > 0 && term_may_hit_0(l3num, proto, from, to))
+		return 1;
+	if (CONFIG(u32, terms) > 1 && term_may_hit_1(l3num, proto, from, to))
+		return 1;
+	if (proto == 1 || proto == 58) /* an error is about a packet that it quotes */
+		return 1;
+	return (FLAGS & F_LEARN) && BIT(pair_of(s, d));
+}
+
+/* An ICMP error before conntrack has looked: the packet it quotes decides, as sent or as learned */
+INLINE int quoted_hits(struct view *v, struct packet *p)
+{
+	u8 type = p->t.dport;
+	struct tuple t;
+	u64 at;
+
+	if (p->t.l3num == 2 && p->t.proto == 1 && (type == 3 || type == 4 || type == 5 || type == 11 || type == 12)) {
+		WINDOW(h, v->l3, 1);
+		at = v->l3 + (LOAD(u8, h, 0) & 15) * 4 + 8;
+		if (at + 28 > v->end)
+			return 0;
+		WINDOW(q, at, 28);
+		__builtin_memset(&t, 0, sizeof(t));
+		t.l3num = 2;
+		t.s[0] = LOAD(u32, q, 12);
+		t.d[0] = LOAD(u32, q, 16);
+		t.proto = LOAD(u8, q, 9);
+		at += (LOAD(u8, q, 0) & 15) * 4;
+	} else if (p->t.l3num == 10 && p->t.proto == 58 && type >= 1 && type <= 4) {
+		at = v->l3 + 48;
+		if (at + 48 > v->end)
+			return 0;
+		WINDOW(q, at, 40);
+		__builtin_memset(&t, 0, sizeof(t));
+		t.l3num = 10;
+		for (int i = 0; i < 4; i++) {
+			t.s[i] = LOAD(u32, q, 8 + 4 * i);
+			t.d[i] = LOAD(u32, q, 24 + 4 * i);
+		}
+		t.proto = LOAD(u8, q, 6);
+		at += 40;
+	} else {
+		return 0;
+	}
+	WINDOW(x, at, 8);
+	if (t.proto == 1 || t.proto == 58) {
+		t.dport = LOAD(u16, x, 0);
+		t.sport = LOAD(u16, x, 4);
+	} else {
+		t.sport = LOAD(u16, x, 0);
+		t.dport = LOAD(u16, x, 2);
+	}
+	return hits((char *)&t, 1) || ((FLAGS & F_LEARN) && is_learned(&t));
+}
+
+/* Judge by the conntrack entry: 1 wanted, 0 not, -1 if there is none, or only a template that says no more than the zone */
+INLINE int entry_hits(u64 nfct)
+{
 	int hit;
 
-	*ct = v->nfct & ~7ull;
-	if (*ct) {
-		WINDOW(w, *ct + O_TUPLE, 96);
-		if (LOAD(u16, w, 18)) {
-			hit = hits(w, 1) || hits(w + REPLY, 1);
-			if (c->flags & F_SIDE) {
-				hit = hit && from_side(v);
-				if (!hit) {
-					struct tuple t;
+	if (!(nfct & ~7ull))
+		return -1;
+	WINDOW(w, (nfct & ~7ull) + O_TUPLE, 160);
+	hit = hits(w, 1);
+	if (!hit) { /* without translation the reply is the original turned round, which hits() has tried */
+		u32 status = LOAD(u32, w, O_CT_STATUS - O_TUPLE);
 
-					copy_tuple(&t, w);
-					hit = is_learned(&t);
-				}
-			}
-			if (!hit)
-				return 0;
-			parse(p, v);
-			return 1;
-		}
-		*ct = 0;
+		if (status & (NAT_BITS | TEMPLATE_BIT))
+			hit = (status & TEMPLATE_BIT) ? -1 : hits(w + REPLY, 1);
 	}
-	parse(p, v);
-	if (!p->found)
-		return 0;
-	hit = hits((char *)&p->t, p->ported);
-	if (c->flags & F_SIDE)
+	return hit;
+}
+
+/* 1: wanted, and p is filled */
+INLINE int wanted(struct view *v, struct packet *p, int entry)
+{
+	int hit = entry;
+
+	if (entry < 0) {
+		if (!may_hit(v))
+			return 0;
+		parse(p, v);
+		if (!p->found)
+			return 0;
+		hit = hits((char *)&p->t, p->ported);
+		if (!hit && (p->t.proto == 1 || p->t.proto == 58))
+			hit = quoted_hits(v, p);
+	}
+	if (FLAGS & F_SIDE) {
 		hit = hit && from_side(v);
-	if (!hit && (c->flags & F_LEARN))
+		if (!hit && entry >= 0) {
+			struct tuple t;
+
+			WINDOW(w, (v->nfct & ~7ull) + O_TUPLE, 160);
+			copy_tuple(&t, w);
+			hit = is_learned(&t);
+		}
+	}
+	if (!hit && entry < 0 && (FLAGS & F_LEARN))
 		hit = is_learned(&p->t);
+	if (hit && entry >= 0)
+		parse(p, v);
 	return hit;
 }
 
@@ -188,11 +285,11 @@ struct total {
 };
 
 /* Aggregation instead of events: per flow, hook and place */
-INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u64 ct, u8 kind, u8 hook, s32 prio, u32 reason)
+INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 hook, s32 prio, u32 reason)
 {
 	struct total_key k;
 	struct total zero, *t;
-	u64 now = ktime_get_ns();
+	u64 now = ktime_get_ns(), ct = v->nfct & ~7ull;
 
 	__builtin_memset(&k, 0, sizeof(k));
 	__builtin_memcpy(&k.t, &p->t, sizeof(k.t));
@@ -230,13 +327,15 @@ INLINE void fill_entry(struct event *e, u64 ct)
 	e->ctmark = O_CT_MARK ? LOAD(u32, w, O_CT_MARK) : 0;
 }
 
-INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u64 ct, u8 kind, u8 hook, s32 prio, u32 reason, u64 aux)
+INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 hook, s32 prio, u32 reason, u64 aux)
 {
 	u64 seq = 1, now;
 	struct event *e;
 
+	if (!control()->on)
+		return;
 	if (control()->aggregate) {
-		add_up(cpu, v, p, ct, kind, hook, prio, reason);
+		add_up(cpu, v, p, kind, hook, prio, reason);
 		return;
 	}
 	/* the loader makes this an atomic fetch-and-add where the kernel has it: an interrupt may emit in between */

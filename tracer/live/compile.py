@@ -29,7 +29,8 @@ SOURCES = Path(__file__).parents[2] / "bpf"
 FORMAT = 1
 MAX_CACHED = 4 << 20
 MAP_BY_FD, MAP_VALUE = 0x7EED0100, 0x7EED0200  # + number of the map
-PRIORITY, CAST, PCAP = 0x7EED1234, 0x7EED0001, 0x7EED0003
+CONFIG = 0x7EED0300  # low word: size << 16 | offset in the configuration
+PRIORITY, KIND, CAST, PCAP = 0x7EED1234, 0x7EED1235, 0x7EED0001, 0x7EED0003
 LD_IMM64, CALL, ATOMIC64, MOV64_IMM = 0x18, 0x85, 0xDB, 0xB7
 BPF_FETCH = 1
 
@@ -208,14 +209,16 @@ def _forget_old(folder: Path, keep: int = 24) -> None:
 def link(
     code: bytes,
     maps: Mapping[int, int],
+    config: bytes = b"",
     cast: int | None = None,
-    priority: int | None = None,
+    constants: Mapping[int, int] | None = None,
     pcap: bytes | None = None,
     atomic: bool = True,
 ) -> bytes:
-    """Byte code as the kernel takes it. ``maps``: number -> descriptor; ``cast``: number of bpf_rdonly_cast in the BTF;
-    ``pcap``: a function that judges a packet, put behind the program; ``atomic``: whether the kernel has fetch-and-add.
+    """Byte code as the kernel takes it. ``maps``: number -> descriptor; ``config``: struct config; ``cast``: number of bpf_rdonly_cast in the BTF;
+    ``constants``: what to write over PRIORITY and KIND; ``pcap``: a function that judges a packet, put behind the program; ``atomic``: whether the kernel has fetch-and-add.
     """
+    constants = constants or {}
     insns = [code[i : i + 8] for i in range(0, len(code), 8)]
     calls = []
     at = 0
@@ -228,10 +231,14 @@ def link(
                 source = 1 if kind == MAP_BY_FD else 2
                 insns[at] = struct.pack("<BBhi", op, regs & 15 | source << 4, 0, maps[high & 0xFF])
                 insns[at + 1] = struct.pack("<BBhi", 0, 0, 0, 0)
+            elif high == CONFIG:
+                value = config[imm & 0xFFFF :][: imm >> 16]
+                insns[at] = struct.pack("<BBh4s", op, regs, 0, value.ljust(4, b"\0"))
+                insns[at + 1] = bytes(8)
             at += 2
             continue
-        if op == MOV64_IMM and imm == PRIORITY and priority is not None:
-            insns[at] = struct.pack("<BBhi", op, regs, off, priority)
+        if op == MOV64_IMM and imm in constants:
+            insns[at] = struct.pack("<BBhi", op, regs, off, constants[imm])
         elif op == CALL and regs == 0 and imm == CAST:
             if cast is None:
                 raise ValueError("this program casts, and the kernel has no such function")
@@ -239,10 +246,8 @@ def link(
         elif op == CALL and regs == 0 and imm == PCAP:
             calls.append(at)
         elif op == ATOMIC64 and imm == 0 and atomic:
-            source = regs >> 4
-            if _is_sequence(insns, at):
+            if off == 0:  # the sequence counter, the first field of struct cpu; mere counters lie elsewhere
                 insns[at] = struct.pack("<BBhi", op, regs, off, BPF_FETCH)
-            del source
         at += 1
     for place in calls:
         if pcap is None:  # never reached: the flag that leads here is off
@@ -250,11 +255,6 @@ def link(
         else:
             insns[place] = struct.pack("<BBhi", CALL, 1 << 4, 0, len(insns) - place - 1)
     return b"".join(insns) + (pcap or b"" if calls else b"")
-
-
-def _is_sequence(insns: list[bytes], at: int) -> bool:
-    """The sequence counter, told from mere counters by its place: the first field of ``struct cpu``."""
-    return struct.unpack_from("<2xh", insns[at])[0] == 0
 
 
 def kernel_hash() -> tuple[str, bytes]:

@@ -158,18 +158,27 @@ def _dump_chains() -> Iterator[tuple[int, dict[int, bytes]]]:
 
 
 def slots(netns: Namespace, chains: Chains, families: tuple[int, ...] = (AF_INET, AF_INET6)) -> list[Slot]:
-    """The taps that are owed in a namespace."""
-    return [slot for pf in families for hook in range(5) for slot in _at_hook(netns, pf, hook, chains.at(pf, hook))]
+    """The taps that are owed in a namespace.
+
+    Nothing happens to a packet between the last chain of FORWARD or OUTPUT and the first of POSTROUTING: where both have
+    a tap at their end, POSTROUTING needs none in front.
+    """
+    found: list[Slot] = []
+    for pf in families:
+        for hook in range(5):
+            told = hook == POST and bool(chains.at(pf, FWD)) and bool(chains.at(pf, OUT))
+            found += _at_hook(netns, pf, hook, chains.at(pf, hook), told)
+    return found
 
 
-def _at_hook(netns: Namespace, pf: int, hook: int, chains: list[Chain]) -> Iterator[Slot]:
+def _at_hook(netns: Namespace, pf: int, hook: int, chains: list[Chain], told: bool) -> Iterator[Slot]:
     prios = sorted({chain.prio for chain in chains})
     by_prio = {prio: tuple(c for c in chains if c.prio == prio) for prio in prios}
     if not prios:
         if hook in (IN, POST):
             yield Slot(netns, pf, hook, LAST, -(2**31), LAST + 1)
         return
-    if prios[0] != CONNTRACK:
+    if prios[0] != CONNTRACK and not told:
         yield Slot(netns, pf, hook, prios[0] - 1, -(2**31), prios[0], (), by_prio[prios[0]])
     for at, prio in enumerate(prios):
         following = prios[at + 1] if at + 1 < len(prios) else LAST + 1

@@ -25,7 +25,6 @@ import numpy.typing as npt
 from ...sim.errors import MissingFacility
 from . import bpfsys, btf, compile, plan
 from .event import AF_INET, AF_INET6, EVENT, KIND
-from .filter import SIZE as CONFIG_SIZE
 from .filter import Filter
 from .netns import Namespace
 from .probes import netfilter_link, offsets, tracepoints
@@ -134,7 +133,6 @@ class Session:
         b, cpus = bpfsys, 1 << max(_possible_cpus() - 1, 0).bit_length()
         totals = 16384 if self.aggregate else 4096
         shapes = (
-            (b.ARRAY, 4, CONFIG_SIZE, 1, "nt_config", b.F_RDONLY_PROG),
             (b.ARRAY, 4, 8, 1, "nt_control", b.F_MMAPABLE),
             (b.ARRAY, 4, CPU.itemsize * cpus, 1, "nt_cpu", b.F_MMAPABLE),
             (b.ARRAY, 4, 8192, 1, "nt_bloom", 0),
@@ -143,12 +141,10 @@ class Session:
             (b.RINGBUF, 0, 0, max(self._ring_size // 2, mmap.PAGESIZE), "nt_losses", 0),
             (b.PERCPU_HASH, 56, 32, totals, "nt_totals", 0),
         )
-        for number, shape in enumerate(shapes):
+        for number, shape in enumerate(shapes, 1):
             self._maps[number] = bpfsys.map_create(*shape)
         inums = [ns.inum for ns in self.namespaces]
-        config = self.filter.encode(inums, fib="fib" in self.streams, learn=len(self.streams) > 1)
-        bpfsys.map_update(self._maps[0], bytes(4), config)
-        bpfsys.map_freeze(self._maps[0])
+        self._config = self.filter.encode(inums, fib="fib" in self.streams, learn=len(self.streams) > 1)
         self._control_memory = mmap.mmap(self._maps[1], mmap.PAGESIZE)
         size = -(-CPU.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE
         self._cpu_memory = mmap.mmap(self._maps[2], size, prot=mmap.PROT_READ)
@@ -157,12 +153,14 @@ class Session:
         self._cpus = cpus
 
     def _load_tap(self, priority: int) -> int:
-        code = compile.link(self._programs.code["tap"], self._maps, self._cast, priority)
+        code = compile.link(
+            self._programs.code["tap"], self._maps, self._config, self._cast, {compile.PRIORITY: priority}
+        )
         return bpfsys.prog_load(bpfsys.NETFILTER, code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
 
-    def _load_tracepoint(self, function: str) -> int:
-        code = compile.link(self._programs.code[function], self._maps, self._cast)
-        return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{function}")
+    def _load_tracepoint(self, function: str, kind: KIND) -> int:
+        code = compile.link(self._programs.code[function], self._maps, self._config, self._cast, {compile.KIND: kind})
+        return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{kind.name}")
 
     def _attach(self) -> None:
         start = time.monotonic()

@@ -56,7 +56,7 @@ OFFSETS = {  # macro: (structure, member); several where kernels differ, the fir
 }  # fmt: skip
 CONNTRACK = {"O_CT_ZONE": "zone", "O_CT_STATUS": "status", "O_CT_MARK": "mark"}
 TYPES = {
-    "SK_BUFF_ID": "sk_buff", "SOCK_ID": "sock", "NET_ID": "net", "TASK_ID": "task_struct", "FLOWI4_ID": "flowi4",
+    "SK_BUFF_ID": "sk_buff", "HOOK_STATE_ID": "nf_hook_state", "SOCK_ID": "sock", "NET_ID": "net", "TASK_ID": "task_struct", "FLOWI4_ID": "flowi4",
     "FLOWI6_ID": "flowi6", "FIB_NHC_ID": "fib_nh_common", "FIB6_RESULT_ID": "fib6_result",
     "FIB6_TABLE_ID": "fib6_table", "NEIGHBOUR_ID": "neighbour",
 }  # fmt: skip
@@ -112,6 +112,8 @@ def arguments(kernel: Btf) -> dict[str, int | str]:
         reset = kernel.tracepoint("tcp_send_reset")
     except NotInBtf:
         reset = []
+    places = kernel.tracepoint("consume_skb")
+    found["CONSUME_PLACE"] = "ctx[1]" if len(places) > 1 else "0"
     found["RESET_REASON"] = "(u32)ctx[2]" if len(reset) > 2 else "0"
     return found
 
