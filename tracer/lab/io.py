@@ -307,8 +307,8 @@ class Wires:
             packet = seen.packet
             flow = (seen.host, packet.get("dport"), packet["src"], packet.get("sport"))
             opening = self.openings.get(flow)
-            if opening is None or packet.get("flags") != "SA":
-                continue
+            if opening is None or packet.get("flags") != "SA" or opening.getsockname()[0] != packet["dst"]:
+                continue  # an answer that NAT did not turn back is for another address than the socket's
             del self.openings[flow]
             opening.close()
             with netns.inside(netns.path_of(self.lab.netns(seen.host))):
