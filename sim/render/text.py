@@ -212,7 +212,7 @@ class Page:
         if step.rule:
             where += f" {step.rule}"
         label = f"   {mark.sign or ' '}{number:>4}  {where:<12} "
-        said = mark.text if mark.text is not None else "  ".join(clean(p) for p in _words(step) if p)
+        said = mark.text if mark.text is not None else "  ".join(clean(p) for p in step_words(step) if p)
         room = self.width - len(label)
         pieces = wrap(said, room) or [""]
         if step.rule and len(pieces) == 2 and " -j " in said:
@@ -348,7 +348,8 @@ def _ttl(hop: Hop) -> str:
     return f", ttl {before} → {after}" if after is not None and before != after else ""
 
 
-def _words(step: Step) -> list[str]:
+def step_words(step: Step) -> list[str]:
+    """What a step says, piece by piece."""
     words: list[str] = []
     if step.stage == "conntrack":
         words.append(step.conntrack or "")
@@ -407,4 +408,4 @@ def _changed(effects: list[str]) -> str:
     return f"changes {effects[0].partition(': ')[0]}{more} (-v: how)"
 
 
-__all__ = ["render"]
+__all__ = ["render", "step_words"]
