@@ -106,7 +106,7 @@ class NotPlain(Exception):
 class Place:
     """Reads the rules of one built-in chain, or of all user chains of a table."""
 
-    __slots__ = ("_checked_headers", "_headers", "_protos", "_shapes", "_size", "calls", "chain", "scope")
+    __slots__ = ("_checked_headers", "_headers", "_protos", "_proven", "_shapes", "_size", "calls", "chain", "scope")
 
     def __init__(self, scope: Scope, chain: str) -> None:
         self.scope, self.chain = scope, chain
@@ -114,6 +114,7 @@ class Place:
         self._headers: dict[str, tuple[tuple[Match, ...], ForProto]] = {}
         self._shapes: Any = None  # the module shortcuts, once somebody validates
         self._checked_headers: dict[str, ForProto] = {}
+        self._proven: set[tuple[str | None, ...]] = set()  # shapes of whole rules of which one was accepted here
         self.calls: Container[str] = () if scope.chains is None else scope.chains
         self._size = 0
 
@@ -176,6 +177,22 @@ class Place:
             from . import shortcuts as shapes  # only where all of a file is read
 
             self._shapes = shapes
+        found = shapes.RULE.fullmatch(spec) if self.scope.family == AF_INET else None
+        if found is None:
+            return self._check(spec)
+        proto, comment, ports, dport, share, action, option = found.groups()
+        calls = option is None and action in self.calls
+        shape = (proto, comment, ports, dport, share, "" if calls else action, option)
+        if shape in self._proven:
+            return action if calls else None
+        called = self._check(spec)
+        if len(self._proven) < MEMO_SIZE:
+            self._proven.add(shape)
+        return called
+
+    def _check(self, spec: str) -> str | None:
+        """:meth:`check` piece by piece."""
+        shapes = self._shapes
         try:
             header, rest, action, goto = split_spec(spec)
             under = self._checked_headers.get(header)

@@ -27,3 +27,10 @@ TARGETS = {
 }
 _NETWORK = rf"(?:! )?%s {_IPV4}(?:/(?:3[0-2]|[12]?[0-9]))?"
 HEADER = re.compile(rf"(?: {_NETWORK % '-s'})?(?: {_NETWORK % '-d'})?( -p (?:tcp|udp))?")
+
+# A whole rule made of such pieces. Groups: what stands there (not with which value), then the action and its option
+_COMMENT = r"""(?:( -m comment) --comment (?:"[^"\\]{1,255}"|[A-Za-z0-9_-]{1,255}))?"""
+_PORTS = rf"(?:( -m (?:tcp|udp))(?:( --dport) {_PORT})?)?"
+_SHARE = r"(?:( -m statistic) --mode random --probability 0\.[0-9]{11})?"
+_ACTION = rf""" -j ([^\s"\\]++)(?:( --to-destination) {_IPV4}:{_PORT})?"""
+RULE = re.compile(HEADER.pattern + _COMMENT + _PORTS + _SHARE + _ACTION)

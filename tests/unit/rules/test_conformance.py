@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import re
 import shlex
 import shutil
@@ -13,7 +15,9 @@ import pytest
 from nattrace.sim.errors import RuleError
 from nattrace.sim.model.rule import HOOK_NAME
 from nattrace.sim.rules import registry, shortcuts, tracking
+from nattrace.sim.rules.builder import Scope
 from nattrace.sim.rules.iptables import parse_rule, parse_save, print_spec
+from nattrace.sim.rules.jump import Goto, Jump
 from nattrace.sim.rules.known import BUILT_IN
 from nattrace.sim.rules.registry import Info
 
@@ -117,6 +121,63 @@ def test_what_is_invalid_has_not_the_valid_shape():
     ):
         assert not shortcuts.TARGETS["DNAT"].fullmatch(piece)
     assert not shortcuts.HEADER.fullmatch(" -s 10.0.0.0/33") and not shortcuts.HEADER.fullmatch(" -s 010.0.0.1")
+
+
+HEADERS = ["", " -d 10.0.0.1/32", " ! -s 10.0.0.0/8 -d 10.1.2.3", " -s 10.0.0.1/33", " -d 10.0.0.256/32"]
+PROTOS = ["", " -p tcp", " -p udp", " -p icmp", " ! -p tcp"]
+COMMENTS = [
+    "",
+    ' -m comment --comment "a -j DROP -m tcp"',
+    " -m comment --comment x",
+    ' -m comment --comment "' + "y" * 256 + '"',
+]
+PORTS = [
+    "",
+    " -m tcp",
+    " -m tcp --dport 80",
+    " -m udp --dport 5353",
+    " -m tcp --dport 70000",
+    " -m tcp --dport 80 --dport 81",
+]
+SHARES = [
+    "",
+    " -m statistic --mode random --probability 0.25000000000",
+    " -m statistic --mode random --probability 1.5",
+]
+ACTIONS = [" -j ACCEPT", " -j mine", " -j other", " -j INPUT", " -j DNAT --to-destination 10.0.0.9:80", " -j DNAT", " -g mine",
+           " -j mine --to-destination 10.0.0.9:80", " -j XFUTURE", ""]  # fmt: skip
+
+
+class Refused(str):
+    """Words of an error."""
+
+
+@pytest.mark.parametrize("table", ["nat", "filter"])
+@pytest.mark.parametrize("chain", ["PREROUTING", "OUTPUT", "user"])
+def test_a_rule_valid_by_the_shape_of_another_is_valid_by_itself(table, chain):
+    """Every shape is met again and again: what one of them proved must be true of all."""
+
+    def outcome(check, spec):
+        try:
+            return check(spec)
+        except RuleError as error:
+            return Refused(str(error))
+
+    shared = Scope(table, 2, None, None, {"mine", "user"}).place(chain)
+    specs = ["".join(parts) for parts in itertools.product(HEADERS, PROTOS, COMMENTS, PORTS, SHARES, ACTIONS)]
+    random.Random(7).shuffle(specs)
+    for spec in specs[:3000]:
+        alone, exact = (Scope(table, 2, None, None, {"mine", "user"}).place(chain) for _ in range(2))
+        found = outcome(shared.check, spec)
+        assert found == outcome(alone.check, spec)
+        by_words = outcome(lambda text, place=exact: _called(place, text), spec)
+        # of two errors in a line either may be the one that is told
+        assert found == by_words or (isinstance(found, Refused) and isinstance(by_words, Refused))
+
+
+def _called(place, spec):
+    target = place.exact(spec)[0].target
+    return target.chain if isinstance(target, (Jump, Goto)) else None
 
 
 # ── the real iptables ──
