@@ -72,7 +72,9 @@ def lab(rules: str = RULES) -> Iterator[None]:
         run("ip", "netns", "exec", ROUTER, "sysctl", "-qw", "net.ipv4.ip_forward=1")
         for line in rules.strip().splitlines():
             run("ip", "netns", "exec", ROUTER, "iptables-nft", *line.split())
-        run("ip", "netns", "exec", SERVER, "iptables-nft", *"-t raw -A PREROUTING -p udp -j DROP".split())
+        run(
+            "ip", "netns", "exec", SERVER, "iptables-nft", *["-t", "raw", "-A", "PREROUTING", "-p", "udp", "-j", "DROP"]
+        )
         run("ip", "netns", "exec", CLIENT, "ping", "-c1", "-W2", "10.7.2.2")
         yield
     finally:

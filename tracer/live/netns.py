@@ -14,6 +14,8 @@ import ctypes
 import json
 import os
 import re
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,3 +189,67 @@ def resolve(text: str) -> Namespace:
             f"{text!r} is neither a network namespace nor a process nor a running container",
             remedy=f"network namespaces: {known}",
         ) from None
+
+
+def veth_peers(namespaces: list[Namespace]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where each veth device of these namespaces leads, among them: (inum, ifindex) -> (inum, ifindex)."""
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for here in namespaces:
+        with here.inside():
+            links = list(_links())
+            numbers = {_nsid(other.fd): other.inum for other in namespaces}
+        for index, peer, nsid in links:
+            there = here.inum if nsid is None else numbers.get(nsid)
+            if there is not None:
+                found[here.inum, index] = (there, peer)
+    return found
+
+
+RTM_GETLINK, RTM_GETNSID, NLM_DUMP = 18, 90, 0x301
+IFLA_LINK, IFLA_LINKINFO, IFLA_LINK_NETNSID, IFLA_INFO_KIND = 5, 18, 37, 1
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        size, kind = struct.unpack_from("<HH", data, at)
+        if size < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + size]
+        at += size + 3 & ~3
+    return found
+
+
+def _links() -> Iterator[tuple[int, int, int | None]]:
+    """(ifindex, peer's ifindex, number of the peer's namespace or None for the same) of each veth here."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.send(struct.pack("<IHHIIBxHiII", 32, RTM_GETLINK, NLM_DUMP, 1, 0, 0, 0, 0, 0, 0))
+        while True:
+            data, at = sock.recv(1 << 18), 0
+            while at + 16 <= len(data):
+                size, kind = struct.unpack_from("<IH", data, at)
+                if kind in (2, 3):  # error, done
+                    return
+                (index,) = struct.unpack_from("<i", data, at + 20)
+                attrs = _attributes(data[at + 32 : at + size])
+                info = _attributes(attrs.get(IFLA_LINKINFO, b""))
+                if info.get(IFLA_INFO_KIND, b"").rstrip(b"\0") == b"veth" and IFLA_LINK in attrs:
+                    nsid = attrs.get(IFLA_LINK_NETNSID)
+                    yield (
+                        index,
+                        struct.unpack("<i", attrs[IFLA_LINK])[0],
+                        struct.unpack("<i", nsid)[0] if nsid else None,
+                    )
+                at += size + 3 & ~3
+
+
+def _nsid(fd: int) -> int | None:
+    """The number this namespace knows another one by, None if it has given none."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
+        sock.send(struct.pack("<IHHIIBxxxHHI", 28, RTM_GETNSID, 1, 1, 0, 0, 8, 3, fd))  # NETNSA_FD
+        data = sock.recv(4096)
+    if struct.unpack_from("<H", data, 4)[0] != 88:  # RTM_NEWNSID
+        return None
+    nsid = _attributes(data[20:]).get(1)
+    number = struct.unpack("<i", nsid)[0] if nsid else -1
+    return number if number >= 0 else None

@@ -57,7 +57,8 @@ CPU = np.dtype(
 )
 STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset")  # without asking
 ALL_STREAMS = (*STREAMS, "consume", "xmit")
-POLL = 0.002  # seconds between two looks at an empty ring
+POLL = 0.002  # seconds between two looks at a ring that holds fewer than FEW events
+FEW = 4096
 
 
 class Session:
@@ -193,14 +194,15 @@ class Session:
         """The events there are, at most ``most``; waits up to ``timeout`` seconds for the first one."""
         until = time.monotonic() + timeout
         while True:
+            left = until - time.monotonic()
+            if left > 0 and self._ring.pending() < FEW:  # a moment's wait makes one batch of what would be many
+                time.sleep(min(POLL, left))
             self._read_losses()
             events = self._ring.read(most)
             if events is not None and len(events):
                 return events
-            left = until - time.monotonic()
             if left <= 0:
                 return None
-            time.sleep(min(POLL, left))
 
     def batches(self, timeout: float, idle: float | None = None) -> Iterator[Events]:
         """Batch after batch for ``timeout`` seconds, or until nothing came for ``idle`` seconds."""
