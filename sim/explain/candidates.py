@@ -16,6 +16,7 @@ from ..model.result import Hop, Leaf, Step
 from ..model.world import Host, World
 from ..record import NamedTuple, dataclass, replace
 from .passes import Pass, passes_of
+from .remedies import more
 from .trial import FORWARD, REPLY, Obstacle, Trial
 from .whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_addr import AddressEdit
@@ -87,6 +88,7 @@ def candidates(trial: Trial) -> list[Candidate]:
     if obstacle.phase == REPLY:
         for make in (_steer_reply,):
             found += [c for c in make(scene) if c not in found]
+    found += [c for c in more(scene) if c not in found]
     return sorted(found, key=lambda c: len(c.edits))
 
 

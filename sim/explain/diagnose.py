@@ -14,6 +14,7 @@ from .cause import cause_of, disguised, rule_label
 from .fixes import Fix
 from .parts import DECIDED_HERE, SHOWN, WORKS, WRONG, Diagnosis, Mark, Place
 from .passes import NAT_TARGETS, Pass, passes_of
+from .special import specialists
 from .trial import FORWARD, REPLY, Trial, nat_hosts
 from .whatif import ConntrackDelete, RuleEdit
 
@@ -43,14 +44,8 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
         found.append(Diagnosis(obstacle.code, text, _where(obstacle.where), places))
     if obstacle.code == "zone_mismatch":
         found = [_other_zone(trial, found[-1])]
-    found += _late_marks(trial)
-    if obstacle.code == "rp_filter" and any(
-        "src_valid_mark" in c for f in fixes if f.result == WORKS for _, c in f.steps()
-    ):
-        found.append(
-            Diagnosis("src_valid_mark_off", "the reverse lookup ignores the packet's mark while src_valid_mark is 0")
-        )
-    return found
+    first = specialists(trial, fixes)
+    return first + [d for d in found if all((d.code, d.evidence) != (f.code, f.evidence) for f in first)]
 
 
 def _other_zone(trial: Trial, plain: Diagnosis) -> Diagnosis:
@@ -66,29 +61,6 @@ def _other_zone(trial: Trial, plain: Diagnosis) -> Diagnosis:
         f"the reply comes in by {came}, which no rule puts into that zone, and conntrack looks only there"
     )
     return Diagnosis("zone_mismatch", text, _where(*(r.where for r in rules[-1:]), *plain.evidence), plain.places)
-
-
-def _late_marks(trial: Trial) -> list[Diagnosis]:
-    """Marks that a routing rule waits for, set where no routing decision follows (ip_route_me_harder, mangle OUTPUT)."""
-    found = []
-    for index, hop in enumerate(trial.leaf.hops):
-        rules = [r for r in trial.world.hosts[hop.host].rules.get(trial.question.family, ()) if r.fwmark is not None]
-        for i, step in enumerate(hop.steps):
-            late = step.hook in ("FORWARD", "POSTROUTING", "INPUT") or (
-                step.hook == "OUTPUT" and step.table != "mangle"
-            )
-            if not late or "mark" not in step.changes:
-                continue
-            mark = int(step.changes["mark"][1] or 0)
-            rule = next((r for r in rules if r.fwmark is not None and (mark ^ r.fwmark) & r.fwmask == 0), None)
-            if rule is not None:
-                right = "mangle OUTPUT" if hop.in_dev is None else "mangle PREROUTING"
-                text = f"{rule_label(step)} sets the mark after routing: rule {rule.priority} ({rule.text}) never sees it; "
-                text += f"set it in {right}"
-                found.append(
-                    Diagnosis("mark_too_late", text, _where(step.where, rule.where), (((FORWARD, index, i), SHOWN),))
-                )
-    return found
 
 
 def _where(*places: Where | None) -> tuple[Where, ...]:

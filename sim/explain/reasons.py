@@ -523,6 +523,39 @@ _add(
     "ip_route_me_harder(), ipt_mangle_out()", ("wrong_chain_for_local", "src_valid_mark_off"),
 )  # fmt: skip
 _add(
+    DIAGNOSIS, "source_chosen_before_rerouting", "A rerouted packet keeps the first uplink's address",
+    "A local packet's source is chosen by the first routing decision, before OUTPUT. When a mark or DNAT makes the kernel "
+    "route again, the way changes and the address does not.",
+    "Packets leave by the second uplink with the address of the first; answers come back by the first, or are filtered.",
+    ("iptables -t nat -A POSTROUTING -o UPLINK2 -j MASQUERADE", "or bind the program to an address and use ip rule from ADDRESS"),
+    "ip_route_me_harder()", ("mark_too_late", "source_not_owned"),
+)  # fmt: skip
+_add(
+    DIAGNOSIS, "dnat_too_wide", "A DNAT rule without a destination takes everything",
+    "The rule names a port, but neither the address nor the interface that it is meant for: it matches what goes out to the "
+    "world as well.",
+    "Every site shows the certificate of the own server; a service works from outside and breaks everything inside.",
+    ("iptables -t nat -R PREROUTING N -i UPLINK …", "or -d PUBLIC-ADDRESS, or -m addrtype --dst-type LOCAL"),
+    "xt_dnat_target_v2()", ("reply_bypasses_nat",),
+)  # fmt: skip
+_add(
+    DIAGNOSIS, "proxy_redirects_itself", "A proxy's own connections are redirected to it",
+    "nat OUTPUT is met by everything that the host sends, the proxy's own requests too. Redirected to the proxy they come "
+    "back to it, again and again.",
+    "The proxy reports a forwarding loop or runs out of descriptors.",
+    ("iptables -t nat -R OUTPUT N -m owner ! --uid-owner PROXY …",),
+    "nf_nat_redirect_ipv4()", ("owner_never_matches", "looped"),
+)  # fmt: skip
+_add(
+    DIAGNOSIS, "icmp_error_blocked", "The ICMP error that the sender needs is blocked",
+    "A router that may not fragment tells the sender the size that fits. If a rule drops that message, on the router itself or "
+    "on its way, the sender goes on with packets that are too big.",
+    "Small requests work, big ones hang for ever (a path-mtu black hole).",
+    ("iptables -I OUTPUT -p icmp --icmp-type fragmentation-needed -j ACCEPT   (and in FORWARD on the way)",
+     "iptables -t mangle -A FORWARD -p tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu"),
+    "__icmp_send()", ("fragmentation_needed",),
+)  # fmt: skip
+_add(
     DIAGNOSIS, "no_return_route", "There is no way back",
     "The packet arrives, but the answer has no route to the source as the receiver sees it (often an inside address "
     "that was not translated).",

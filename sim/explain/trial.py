@@ -72,6 +72,10 @@ def attempt(world: World, question: Question, verbose: bool = False) -> Trial:
     trial = Trial(world, question, injection, play(world, state, injection, verbose))
     leaf = trial.leaf
     trial.obstacle = judge_forward(trial)
+    if trial.obstacle is None:
+        from .astray import astray
+
+        trial.obstacle = astray(trial)
     back = natural_reply(world, leaf) if trial.obstacle is None else None
     if back is not None:
         trial.reply_asked = back

@@ -113,7 +113,8 @@ class RouteEdit:
     def apply(self, world: World) -> World:
         host = host_of(world, self.host)
         if self.verb == "del":
-            words = self.spec if " dev " in f" {self.spec} " or " via " in f" {self.spec} " else f"throw {self.spec}"
+            complete = {"dev", "via", "unreachable", "prohibit", "blackhole", "throw", "local"} & set(self.spec.split())
+            words = self.spec if complete else f"throw {self.spec}"
             return world.with_host(delete_route(host, parse_route(host, words), self.spec))
         return world.with_host(add_route(host, parse_route(host, self.spec), self.verb in ("replace", "change")))
 

@@ -35,6 +35,7 @@ from typing import Any
 from ..model.addr import AF_INET, AF_INET6, BITS, mask_of, parse_addr
 from ..model.ipset import Element, IpSet
 from ..model.where import Where
+from ..record import replace
 from .problems import Problems, excerpt
 from .words import parse_mac, proto_number, service_port, unsigned
 
@@ -180,6 +181,13 @@ def _add(rest: str, sets: dict[str, IpSet]) -> None:
         fields["counters"] = (counters[0], counters[1])
     for key in _keys(element, ipset):
         _put(ipset.elements, Element(key, **fields), place)
+
+
+def with_element(ipset: IpSet, element: str) -> IpSet:
+    """The set after ``ipset add``; the given one stays as it is. Raises ValueError for what is no element of its type."""
+    changed = replace(ipset, elements=dict(ipset.elements))
+    _add(f"{ipset.name} {element}", {ipset.name: changed})
+    return changed
 
 
 def _which(rest: str, sets: dict[str, IpSet]) -> tuple[str, IpSet]:
