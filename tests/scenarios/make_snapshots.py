@@ -52,7 +52,7 @@ def make(stage: Stage) -> None:
                     live_through(stage, lab, wires)
             lab.snapshot(home)
         for host in sorted(p for p in home.iterdir() if p.is_dir()):
-            _reduce(host, dict(data["hosts"][host.name].get("users", {})))
+            reduce(host, dict(data["hosts"][host.name].get("users", {})))
         index = json.loads((home / "snapshot.json").read_text())
         index["title"] = stage.title
         (home / "snapshot.json").write_text(json.dumps(index, indent=1) + "\n")
@@ -62,7 +62,8 @@ def make(stage: Stage) -> None:
     print(name)
 
 
-def _reduce(folder: Path, users: dict[str, int]) -> None:
+def reduce(folder: Path, users: dict[str, int], protocols: str = "icmp") -> None:
+    """What nattrace reads of a dump, the same on every run; entries of ``protocols`` (a regular expression) only."""
     for path in folder.iterdir():
         path.chmod(0o644)
     for file in DROPPED:
@@ -80,7 +81,9 @@ def _reduce(folder: Path, users: dict[str, int]) -> None:
     conntrack = folder / "conntrack.txt"
     if conntrack.exists():  # entries numbered in order, as old as if they had just been refreshed
         entries = sorted(
-            re.sub(r" id=\d+$", "", line) for line in conntrack.read_text().splitlines() if " icmp " in line
+            re.sub(r" id=\d+$", "", line)
+            for line in conntrack.read_text().splitlines()
+            if re.search(f" ({protocols}) ", line)
         )
         conntrack.write_text(
             "".join(re.sub(r"( icmp +1) \d+", r"\1 29", line) + f" id={n}\n" for n, line in enumerate(entries, 1))

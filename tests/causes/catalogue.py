@@ -1,0 +1,56 @@
+"""The catalogue of causes under docs/causes: one folder each, read as data."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from nattrace.tracer.lab import load_topology
+from nattrace.tracer.lab.topology import Topology
+
+HOME = Path(__file__).resolve().parents[2] / "docs" / "causes"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """``flow`` fails in ``topology`` after ``history``; ``code`` is what the answer's first line names.
+
+    ``source``: the address that the packet must leave with once the cause is gone; ``symptom``: in users' words.
+    """
+
+    name: str
+    title: str
+    flow: str
+    code: str
+    source: str | None
+    symptom: str | None
+    history: tuple[dict[str, Any], ...]
+    topology: Topology
+
+    @property
+    def snapshot(self) -> Path:
+        return HOME / self.name / "snapshot"
+
+
+@cache
+def cause(name: str) -> Cause:
+    data = tomllib.loads((HOME / name / "cause.toml").read_text())
+    return Cause(
+        name, data["title"], data["flow"], data["code"], data.get("source"), data.get("symptom"),
+        tuple(data.get("history", ())), load_topology(HOME / name / "lab.toml"),
+    )  # fmt: skip
+
+
+NAMES = sorted(path.parent.name for path in HOME.glob("*/cause.toml"))
+
+
+def live_through(one: Cause, lab: Any, wires: Any) -> None:
+    """Let what happened before the capture happen."""
+    for event in one.history:
+        if "command" in event:
+            lab.run(event["host"], *event["command"].split())
+        else:
+            wires.send({"host": event["host"], "in": None, **event["packet"]})
