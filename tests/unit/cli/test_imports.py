@@ -23,13 +23,14 @@ SELDOM = {
 
 
 def loaded(*arguments: str) -> set[str]:
-    """Names of the modules that a process has after one command line."""
+    """Names of the modules that one command line loads into an interpreter; what a site's .pth files load is not ours."""
     program = (
-        "import io, json, sys\n"
+        "import sys; before = set(sys.modules)\n"
+        "import io, json\n"
         "from nattrace.tracer.cli import run\n"
         "out, sys.stdout = sys.stdout, io.StringIO()\n"
         "assert run(sys.argv[1:]) == 0\n"
-        "out.write(json.dumps(sorted(sys.modules)))\n"
+        "out.write(json.dumps(sorted(set(sys.modules) - before)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout))
