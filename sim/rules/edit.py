@@ -5,7 +5,6 @@ Rules that nobody has parsed yet stay unparsed; those behind the place of an edi
 
 from __future__ import annotations
 
-from collections import ChainMap
 from collections.abc import Mapping
 from typing import Any
 
@@ -163,5 +162,5 @@ def _changed(table: Table, chain: str, first: int, last: int, new: list[Rule]) -
 
 def _with_chain(table: Table, name: str, chain: Chain) -> Table:
     if isinstance(table, LazyTable):
-        return LazyTable(table.source, ChainMap({name: chain}, table.chains), None, table.notes)  # type: ignore[arg-type]
+        return table.with_chain(name, chain)
     return ListTable(table.backend, table.family, table.name, {**table.chains, name: chain}, table.file)

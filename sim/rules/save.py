@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -189,17 +190,28 @@ class LazyChains(Mapping[str, LazyChain]):
 
 
 class LazyTable:
-    """A table of a save file. ``notes``: what a reader of the answer should know about how the file was read."""
+    """A table of a save file. ``notes``: what a reader of the answer should know about how the file was read.
 
-    __slots__ = ("_checked", "_tracking", "backend", "chains", "family", "file", "name", "notes", "region", "source")
+    ``edited``: chains that are no longer what ``region`` of the text says.
+    """
 
-    def __init__(self, source: Source, chains: Mapping[str, Any], region: tuple[int, int] | None,
-                 notes: tuple[str, ...] = ()) -> None:  # fmt: skip
-        self.source, self.chains, self.region = source, chains, region
+    __slots__ = (
+        "_base", "_checked", "_tracking", "backend", "chains", "edited", "family", "file", "name", "notes", "region", "source",
+    )  # fmt: skip
+
+    def __init__(self, source: Source, base: LazyChains, region: tuple[int, int], notes: tuple[str, ...] = (),
+                 edited: Mapping[str, Any] | None = None, checked: bool = False) -> None:  # fmt: skip
+        self.source, self.region, self.edited = source, region, edited or {}
+        self.chains: Mapping[str, Any] = ChainMap(dict(self.edited), base) if edited else base  # type: ignore[arg-type]
+        self._base, self._checked = base, checked
         self.backend, self.family, self.name = source.backend, source.scope.family, source.table
         self.file, self.notes = source.save.file, notes
         self._tracking: bool | None = None
-        self._checked = False
+
+    def with_chain(self, name: str, chain: Any) -> LazyTable:
+        """The table with another chain of that name; nothing is read for it."""
+        edited = {**self.edited, name: chain}
+        return LazyTable(self.source, self._base, self.region, self.notes, edited, self._checked)
 
     def all_rules(self) -> Iterator[Rule]:
         for chain in self.chains.values():
@@ -207,10 +219,10 @@ class LazyTable:
                 yield chain.rule(index)
 
     def mentions(self, word: str) -> bool:
-        """Whether the text of its rules holds ``word`` anywhere; nothing is parsed."""
-        if self.region is not None:
-            return self.source.save.text.find(word, *self.region) >= 0
-        return any(word in text for _, text in self.texts())
+        """Whether the text of its rules, or of those that an edit replaced, holds ``word``; nothing is parsed."""
+        if self.source.save.text.find(word, *self.region) >= 0:
+            return True
+        return any(word in text for chain in self.edited.values() for text in _texts(chain))
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """(chain, text) of every rule without parsing any."""
@@ -222,22 +234,20 @@ class LazyTable:
         """How many rules nobody has looked at: they are not validated either."""
         if self._checked:
             return 0
-        if isinstance(self.chains, LazyChains):
-            return self.chains.unread()
-        return sum(chain.unread() for chain in self.chains.values() if isinstance(chain, LazyChain))
+        replaced = sum(self._base[name].unread() for name in self.edited if name in self._base)
+        new = sum(chain.unread() for chain in self.edited.values() if isinstance(chain, LazyChain))
+        return self._base.unread() - replaced + new
 
     def uses_tracking(self) -> bool:
         """Whether a rule anywhere in it switches connection tracking on (semantics 1.6)."""
         if self._tracking is None:
-            if self.region is not None:
-                self._tracking = any(map(self._line_tracks, tracking.suspects(self.source.save.text, *self.region)))
-            else:  # edited: the text no longer is the table
-                self._tracking = any(
-                    tracking.tracks(chain.rule(index))
-                    for chain in self.chains.values()
-                    for index, text in enumerate(_texts(chain), 1)
-                    if tracking.SUSPECT.search(" " + text)
-                )
+            suspects = tracking.suspects(self.source.save.text, *self.region)
+            self._tracking = any(map(self._line_tracks, suspects)) or any(
+                tracking.tracks(chain.rule(index))
+                for chain in self.edited.values()
+                for index, text in enumerate(_texts(chain), 1)
+                if tracking.SUSPECT.search(" " + text)
+            )
         return self._tracking
 
     def _line_tracks(self, offset: int) -> bool:
@@ -246,6 +256,8 @@ class LazyTable:
         try:
             words = save_words(source.save.line(offset))
             at = next(i for i, word in enumerate(words) if word in ("-A", "--append", "-I", "--insert"))
+            if words[at + 1] in self.edited:
+                return False
             spec = split_rule(source.save.line(offset))[1]
             return any(tracking.tracks(parts) for parts in source.scope.place(words[at + 1]).exact(spec))
         except (RuleError, LexError, StopIteration, IndexError):
@@ -254,7 +266,7 @@ class LazyTable:
     def validate(self) -> list[InputError]:
         """Read all of it: every RuleError, undeclared chains, and jumps in a circle."""
         errors: list[InputError] = []
-        if not isinstance(self.chains, LazyChains):
+        if self.edited:
             for chain in self.chains.values():
                 for index in range(1, len(chain) + 1):
                     try:
@@ -262,7 +274,7 @@ class LazyTable:
                     except RuleError as error:
                         errors.append(error)
             return errors
-        layout, source = self.chains.layout, self.source
+        layout, source = self._base.layout, self.source
         layout.check_declarations(errors)
         chains = set(layout.names())
         source.scope.know_chains(chains - HOOK_NUMBER.keys())

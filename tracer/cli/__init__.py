@@ -96,7 +96,7 @@ def main() -> None:
     """Entry point of the ``nattrace`` script."""
     import gc
 
-    gc.set_threshold(100_000, 20, 20)  # a short run makes little garbage: looking for it cost a tenth of the time
+    gc.set_threshold(300_000, 20, 20)  # a short run makes little garbage: looking for it cost a tenth of the time
     _open_streams()
     status = run(sys.argv[1:])
     try:

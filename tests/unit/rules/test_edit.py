@@ -88,3 +88,20 @@ def test_what_iptables_would_refuse_is_refused(change, wanted):
     with pytest.raises(InputError) as caught:
         change(table())
     assert wanted in str(caught.value)
+
+
+def test_an_edit_reads_no_other_chain():
+    """A what-if over a large rule set costs what its chain costs, for whoever asks the whole table too."""
+    rules = "".join(f"-A C{i} -j RETURN\n" for i in range(2000))
+    chains = "".join(f":C{i} - [0:0]\n" for i in range(2000))
+    (old,) = parse_save(
+        f"*filter\n:INPUT ACCEPT [0:0]\n{chains}{rules}-A INPUT -m state --state NEW -j C1\nCOMMIT\n", file="s"
+    )
+    new = edit.insert_rule(old, "C5", 1, "-j ACCEPT")
+    new = edit.append_rule(new, "INPUT", "-j C7")
+    assert (new.unread(), old.unread(), new.uses_tracking(), new.mentions("--state")) == (2001, 2001, True, True)
+    assert len(old.chains._made) < 5
+    without = edit.delete_rule(new, "INPUT", 1)
+    assert not without.uses_tracking() and new.uses_tracking()
+    assert [name for name in without.chains if name in ("INPUT", "C5", "C7")] == ["INPUT", "C5", "C7"]
+    assert specs(without, "C5") == ["-j ACCEPT", "-j RETURN"]
