@@ -209,8 +209,14 @@ INLINE int looked_up(struct view *v, struct packet *p, u64 aux, u32 table, u32 e
 	u64 seq = 1;
 	struct event *e;
 
-	if (!same && !hits((char *)&p->t, p->ported))
-		return 0;
+	if (!same) {
+		if ((FLAGS & (F_PCAP | F_IFACE)) || !hits((char *)&p->t, p->ported))
+			return 0;
+		if ((FLAGS & F_UID) && v->uid != CONFIG(u32, uid))
+			return 0;
+		if ((FLAGS & F_MARK) && (v->mark & CONFIG(u32, mark_mask)) != CONFIG(u32, mark))
+			return 0;
+	}
 	if (same && !v->netns)
 		v->netns = cpu->netns;
 	if (!v->netns) {

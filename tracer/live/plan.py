@@ -26,6 +26,7 @@ LEGACY = {  # net/ipv4/netfilter/iptable_*.c: where the tables of iptables-legac
     "filter": dict.fromkeys((IN, FWD, OUT), 0),
     "security": dict.fromkeys((IN, FWD, OUT), 50),
 }
+OURS = "nattrace-"  # tables of the rule tracer and of queue taps: no stage of the packet
 NFPROTO_INET = 1
 NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN = 10, 4
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
@@ -86,7 +87,7 @@ def chains_of(netns: Namespace) -> Chains:
     found = Chains()
     with netns.inside():
         try:
-            found.chains += _nft_chains()
+            found.chains += [chain for chain in chains_of_here() if not chain.table.startswith(OURS)]
         except OSError as error:
             if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
                 found.unknown.append(f"nftables chains: {error.strerror}")
@@ -122,8 +123,8 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _nft_chains() -> list[Chain]:
-    """NFT_MSG_GETCHAIN over netlink: base chains only. Raises OSError where there is no nf_tables."""
+def chains_of_here() -> list[Chain]:
+    """Base chains of nftables in the namespace of this thread (NFT_MSG_GETCHAIN). Raises OSError without nf_tables."""
     found: list[Chain] = []
     for family, attrs in _dump_chains():
         hook = _attributes(attrs.get(4, b""))  # NFTA_CHAIN_HOOK

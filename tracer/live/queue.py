@@ -242,7 +242,7 @@ class QueueTaps:
     def _rules(self) -> OwnerTable:
         """nft's own queue expression if the kernel has it, else the xt target through nft_compat."""
         error: OSError | None = None
-        for target in (_nft_queue, _xt_nfqueue):
+        for target in (queue_expression, xt_expression):
             table = OwnerTable(self.netns, self.flow.family, "nattrace-queue")
             try:
                 for queue in self.queues:
@@ -276,11 +276,13 @@ class QueueTaps:
             table.add_rule(queue.chain, [*match_entry(self.flow), counter(), target])
 
 
-def _nft_queue(number_: int) -> dict[str, Any]:
+def queue_expression(number_: int) -> dict[str, Any]:
+    """``queue num N bypass`` of nft."""
     return expression("queue", NUM=number_, TOTAL=1, FLAGS=1)  # NFT_QUEUE_FLAG_BYPASS
 
 
-def _xt_nfqueue(number_: int) -> dict[str, Any]:
+def xt_expression(number_: int) -> dict[str, Any]:
+    """``-j NFQUEUE --queue-num N --queue-bypass`` of iptables."""
     return expression("target", NAME="NFQUEUE", REV=3, INFO=struct.pack("=HHHxx", number_, 1, 1))  # xt_NFQ_info_v3
 
 
@@ -295,6 +297,7 @@ class _Queue:
         self.seen: deque[Seen] = deque(maxlen=65536)
         self.held: deque[Held] = deque()
         self.count = 0
+        self.with_conntrack = False
         self._now: Seen | None = None
         try:
             with entered(netns):
@@ -320,6 +323,7 @@ class _Queue:
         ]
         for position, body in enumerate([wanted[0], attribute(CFG_PARAMS, params), *wanted[1:]]):
             code = self._ask(body)
+            self.with_conntrack = not code  # the last one asked for
             if code and not position:
                 self.close()
                 raise MissingFacility(

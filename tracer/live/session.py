@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...sim.errors import MissingFacility
-from . import bpfsys, btf, compile, plan
+from . import bpfsys, btf, compile, pcap, plan
 from .event import AF_INET, AF_INET6, EVENT, KIND
 from .filter import Filter
 from .netns import Namespace
@@ -125,6 +125,7 @@ class Session:
         macros = offsets.macros(kernel, _possible_cpus())
         self._kernel = kernel
         self._cast = kernel.id(offsets.CAST_FUNCTION, btf.FUNC) if macros["FAST"] else None
+        self._pcap = pcap.function(self.filter.pcap) if self.filter.pcap is not None else None
         self.times["types"] = time.monotonic() - start
         start = time.monotonic()
         self._programs = compile.programs("nattrace.c", macros, digest, ["tap", *tracepoints.FUNCTIONS])
@@ -160,7 +161,9 @@ class Session:
         return bpfsys.prog_load(bpfsys.NETFILTER, code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
 
     def _load_tracepoint(self, function: str, kind: KIND) -> int:
-        code = compile.link(self._programs.code[function], self._maps, self._config, self._cast, {compile.KIND: kind})
+        code = compile.link(
+            self._programs.code[function], self._maps, self._config, self._cast, {compile.KIND: kind}, self._pcap
+        )
         return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{kind.name}")
 
     def _attach(self) -> None:

@@ -10,7 +10,8 @@ by the table of nftrace.py, the sysctl is put back by a child that survives us (
             hit.hook, hit.step                     # as nftrace's
         trace.loss()                               # {"nflog": lines lost, "nftrace_skipped": packets not marked}
 
-LOG rules of other packets of the namespace come here instead of to the kernel's log meanwhile: describe_changes().
+Lines that the kernel logs without naming a logger (TRACE rules, nf_conntrack_log_invalid) come here meanwhile, LOG
+rules keep theirs (nf_log_packet()).
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def describe_changes(flow: FlowKey) -> list[str]:
     return [
         f"an nf_tables table that belongs to this process and marks the packets of {flow} for tracing; the kernel "
         "removes it when the process ends, however it ends",
-        f"net.netfilter.nf_log.{number_of} = {LOGGER} in this network namespace: meanwhile its LOG rules write no lines "
-        "to the kernel's log; a child process puts it back, also when nattrace is killed",
+        f"net.netfilter.nf_log.{number_of} = {LOGGER} in this network namespace: lines of TRACE rules and of "
+        "nf_conntrack_log_invalid come here instead of to the kernel's log meanwhile (LOG rules are not affected); a "
+        "child process puts it back, also when nattrace is killed",
     ]
 
 
@@ -126,7 +128,7 @@ class LegacyTrace:
         return self.events.fileno()
 
     def lines(self) -> list[LogLine]:
-        """What has come, decoded, other LOG lines of the namespace included; gaps in their numbers are counted."""
+        """What has come, decoded, other lines of the namespace's logger included; gaps in their numbers are counted."""
         found = [decode(m) for m in self.events.receive() if m.type == LOG << 8 | MSG_PACKET]
         for line in found:
             if line.sequence is not None:
