@@ -1,0 +1,1 @@
+../../sim/_root/__init__.py

@@ -1,0 +1,1 @@
+../../sim/_root/pytest_plugin.py
