@@ -258,6 +258,7 @@ def doctor() -> Schema:
             "detail": TEXT,
             "use": TEXT,
             "get": TEXT,
+            "instead": TEXT,
         }
     )
     return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/doctor/1"}, "findings": _array(finding)})}

@@ -1,30 +1,13 @@
-"""What this machine has for nattrace: tools, packages, kernel facilities. Looks only; changes and loads nothing.
-
-A facility has three states: ``yes``, ``no``, or ``unknown`` (it could not be tested, and the reason is said).
-"""
+"""Python, tools, packages, and the parts of the kernel that capturing and the lab need: looked up, nothing is tried."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
-YES, NO, UNKNOWN = "yes", "no", "unknown"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the table. ``use``: what nattrace does with it; ``get``: how to get it, where it is missing."""
-
-    name: str
-    group: str
-    state: str
-    detail: str
-    use: str
-    get: str = ""
-
+from .finding import NO, UNKNOWN, YES, Finding
 
 TOOLS = (
     ("iptables-save", "capturing rules", "apt-get install iptables"),
@@ -35,13 +18,19 @@ TOOLS = (
     ("conntrack", "capturing the connection table", "apt-get install conntrack"),
     ("ipset", "capturing sets", "apt-get install ipset"),
     ("nft", "capturing native nftables rules", "apt-get install nftables"),
-    ("tcpdump", "looking at interfaces while confirming an answer", "apt-get install tcpdump"),
+    (
+        "tcpdump",
+        "looking at interfaces while confirming an answer; pcap expressions of --filter",
+        "apt-get install tcpdump",
+    ),
+    ("setpriv", "running with the least privileges", "apt-get install util-linux"),
 )
 PACKAGES = (
     ("click", "the command line", "pip install nattrace"),
     ("pandas", "DataFrames in notebooks", "pip install 'nattrace[notebook]'"),
     ("pyroute2", "live commands", "pip install 'nattrace[live]'"),
-    ("scapy", "building packets for tests", "pip install 'nattrace[live]'"),
+    ("scapy", "packets of trace --tap queue, --probe", "pip install 'nattrace[live]'"),
+    ("numpy", "live commands: events of the probes", "apt-get install python3-numpy"),
 )
 MODULES = (
     ("nf_conntrack", "connection tracking", "/proc/sys/net/netfilter/nf_conntrack_max", "NF_CONNTRACK"),
@@ -54,8 +43,8 @@ MODULES = (
 )
 
 
-def examine() -> list[Finding]:
-    """Everything that can be told without changing anything."""
+def machine() -> list[Finding]:
+    """Everything that looking tells."""
     found = [_python(), _system(), _root()]
     found += [_tool(*tool) for tool in TOOLS]
     found += [_package(*package) for package in PACKAGES]
@@ -147,8 +136,3 @@ def _namespaces() -> Finding:
     return Finding(
         "network namespaces", "kernel", state, "/proc/self/ns/net", "lab, --netns", "a kernel with CONFIG_NET_NS"
     )
-
-
-def to_json(findings: list[Finding]) -> dict[str, object]:
-    """The document of ``nattrace doctor --json``."""
-    return {"schema": "nattrace/doctor/1", "findings": [asdict(f) for f in findings]}
