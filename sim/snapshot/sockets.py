@@ -61,6 +61,8 @@ def read_sockets(text: str, file: str, problems: Problems) -> tuple[Socket, ...]
 def _socket(line: str, where: Where) -> Socket | None:
     words = line.split()
     netid = "tcp" if words[0] in STATES else words.pop(0)
+    if netid == "???":  # ss has no name for IPPROTO_RAW, by which a kernel with raw_diag tells of raw sockets
+        netid = "raw"
     if netid in OTHER:
         return None
     if netid not in NETID and netid != "raw":

@@ -54,6 +54,13 @@ def test_sockets_of_the_kernel(host, data):
     assert [s.rport for s in sockets if s.lport == 7007] == [7008]
 
 
+def test_raw_sockets_by_raw_diag(host):
+    """Where the kernel has raw_diag, ss has no name for them (iproute2 proto_name(), seen on 6.12)."""
+    line = '??? UNCONN 0      0      0.0.0.0:112  0.0.0.0:* users:(("keepalived",pid=210,fd=15)) ino:4711 sk:1 <->'
+    (found,) = host(sockets__txt=line).sockets
+    assert (found.proto, dict(found.extra)) == (112, {"netid": "raw"})
+
+
 def test_process_and_mark_of_a_socket(host):
     line = 'tcp LISTEN 0 128 [fe80::1]%eth0:22 [::]:* users:(("sshd",pid=7,fd=3)) uid:5 fwmark:0x55 v6only:1 <->'
     (found,) = host(sockets__txt=line).sockets
