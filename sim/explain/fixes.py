@@ -1,12 +1,16 @@
 """Fixes: candidates applied to a copy of the world and simulated there and back; only what works is offered.
 
 The search goes obstacle by obstacle: a change that gets the flow farther, but not home, is kept and the next
-obstacle's candidates are added to it. Known remedies that fail are kept too, as failing.
+obstacle's candidates are added to it. Where no single change of the usual ones is enough, every other single change that
+could bear on the flow is tried before two are combined, so that nothing smaller would do than what is offered. Known
+remedies that fail are kept too, as failing.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import NattraceError
@@ -14,12 +18,17 @@ from ..flow import Question
 from ..model.drawn import Drawn
 from ..record import dataclass, field
 from .candidates import Candidate, candidates
+from .goal import Goal, toward
+from .levers import levers
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .sample import flows, outcome, side_effects
 from .trial import FORWARD, Trial, attempt, progress
 from .whatif import Edit, apply_all
 
-MAX_TRIALS = 32  # worlds tried per question
+MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
+MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
+PATIENCE = 2.0  # seconds for all of it; what was not tried by then is not tried
+ENOUGH = 3  # single changes that work: more would only be variants
 MAX_DEPTH = 4  # obstacles overcome in a row
 OFFERED, FAILING = 4, 3
 
@@ -37,6 +46,7 @@ class Fix:
     text: str
     rough: int = 0
     unlikely: int = 0
+    bypassed: int = 0  # hosts that the packet does not come by any more
     side_effects: list[str] = field(default_factory=list)
     flows_sampled: int = 0
     also_cured: int = 0
@@ -66,13 +76,18 @@ class Fix:
         }
 
 
-def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
-    """Fixes that work, best first, then known remedies that do not."""
-    if trial.obstacle is None:
+def find_fixes(trial: Trial, sample: int = SAMPLE, goal: Goal | None = None) -> list[Fix]:
+    """Changes that reach the goal (without one: the flow works both ways), best first, then known remedies that do not."""
+    goal = goal or Goal()
+    if goal.reached(trial):
         return []
-    found, failing = _search(trial)
+    search = Search(trial, goal)
+    found, failing = search.run()
     found.sort(key=_rank)
     offered = found[:OFFERED]
+    shortest = min(found, key=lambda f: len(f.edits), default=None)
+    if shortest is not None and all(len(f.edits) > len(shortest.edits) for f in offered):
+        offered[-1] = shortest  # a cleaner change comes first, but that a smaller one exists is not kept back
     if offered and sample:
         base = [outcome(trial.world, q) for q in flows(trial.world, trial.question, sample)]
         for fix in offered[:3]:
@@ -85,59 +100,103 @@ def find_fixes(trial: Trial, sample: int = SAMPLE) -> list[Fix]:
 
 def _weight(fix: Fix) -> int:
     """Commands, and one more for each that opens more than the flow needs."""
-    heavy = {" -D ": 1, " -P ": 2, "rp_filter=0": 1}
+    heavy = {" -D ": 1, " -P ": 2, "rp_filter=0": 1, " route del ": 1, " rule del ": 1}
     opened = sum(cost for _, command in fix.steps() for word, cost in heavy.items() if word in command)
-    return len(fix.edits) + opened + bool(_id_changed(fix.trial))
+    return len(fix.edits) + opened + bool(fix.bypassed) + bool(_id_changed(fix.trial))
 
 
 def _rank(fix: Fix) -> tuple[int, int, int, int]:
     return (_weight(fix) + 4 * min(fix.rough, 1), fix.unlikely, fix.rough, len(fix.hosts))
 
 
-def _search(trial: Trial) -> tuple[list[Fix], list[Fix]]:
-    works: list[Fix] = []
-    failing: list[Fix] = []
-    queue: deque[tuple[tuple[Edit, ...], Trial, str]] = deque([((), trial, "")])
-    tried: set[tuple[Edit, ...]] = set()
-    budget = MAX_TRIALS
-    depth_found = MAX_DEPTH
-    while queue:
-        done, here, guess = queue.popleft()
-        depth = _depth(done, tried, trial)
-        if works and len(done) >= depth_found:
-            continue
-        for candidate in candidates(here):
-            edits = (*done, *candidate.edits)
-            if edits in tried or budget <= 0:
-                continue
-            tried.add(edits)
-            budget -= 1
-            fix = _try(trial, here, edits, candidate._replace(guess=candidate.guess or guess))
+Place = tuple[tuple[Edit, ...], Trial, str]  # what was changed so far, where that leads, what it rests on
+
+
+class Search:
+    """One question: worlds tried, what works, and the known remedies that do not."""
+
+    def __init__(self, trial: Trial, goal: Goal) -> None:
+        self.trial, self.goal = trial, goal
+        self.works: list[Fix] = []
+        self.failing: list[Fix] = []
+        self.queue: deque[Place] = deque()
+        self.tried: set[tuple[Edit, ...]] = set()
+        self.budget = MAX_TRIALS
+        self.until = time.monotonic() + PATIENCE
+
+    def run(self) -> tuple[list[Fix], list[Fix]]:
+        """(what works, known remedies that do not)."""
+        start: Place = ((), self.trial, "")
+        self.expand(start, self.usual(self.trial))
+        if not any(len(f.edits) == 1 for f in self.works):
+            self.sweep(start)
+        self.budget = max(self.budget, MAX_TRIALS // 2)
+        while self.queue:
+            place = self.queue.popleft()
+            most = min((_weight(f) for f in self.works), default=MAX_DEPTH)
+            if len(place[0]) < min(most, MAX_DEPTH):
+                self.expand(place, self.usual(place[1]))
+        best = min(self.works, key=_rank, default=None)
+        begun = best.edits if best is not None else ()
+        failing = [f for f in self.failing if not (f.edits == begun[: len(f.edits)] and len(begun) > len(f.edits))]
+        return self.works, failing
+
+    def usual(self, here: Trial) -> list[Candidate]:
+        """What helps against the obstacle, and what leads to the expectation."""
+        found = [] if self.goal.stops else candidates(here)
+        return [*toward(self.goal, here), *found] if self.goal.texts else found
+
+    def expand(self, place: Place, options: Iterable[Candidate]) -> None:
+        """Try each option on top of what a place has changed; queue what gets the flow farther."""
+        done, here, guess = place
+        for candidate in options:
+            if self.budget <= 0:
+                return
+            fix = self.attempt(place, candidate)
             if fix is None:
                 continue
-            if fix.result == WORKS and any(set(fix.edits) == set(w.edits) for w in works):
-                continue  # the same changes in another order
+            self.budget -= 1
             if fix.result == WORKS:
-                works.append(fix)
-                depth_found = min(depth_found, _weight(fix))
-            else:
-                if not done and candidate.known:
-                    failing.append(fix)
-                if depth < MAX_DEPTH and progress(fix.trial) > progress(here):
-                    queue.append((edits, fix.trial, candidate.guess or guess))
-    known = [
-        f
-        for f in failing
-        if not any(f.edits == w.edits[: len(f.edits)] and len(w.edits) > len(f.edits) for w in works[:1])
-    ]
-    return works, known
+                continue
+            if not done and candidate.known:
+                self.failing.append(fix)
+            if self.farther(fix, here):
+                self.queue.append((fix.edits, fix.trial, candidate.guess or guess))
+
+    def sweep(self, start: Place) -> None:
+        """Every single change; once some work, the rest would only be variants."""
+        budget, farther = MAX_SWEEP, []
+        for candidate in levers(self.trial):
+            alone = sum(1 for f in self.works if len(f.edits) == 1)
+            if budget <= 0 or alone >= ENOUGH or time.monotonic() > self.until:
+                break
+            fix = self.attempt(start, candidate)
+            budget -= fix is not None
+            if fix is not None and fix.result != WORKS and not candidate.unlikely and self.farther(fix, self.trial):
+                farther.append(((*fix.edits,), fix.trial, candidate.guess))
+        known = {place[0] for place in self.queue}
+        if not any(len(f.edits) == 1 for f in self.works):
+            self.queue += [place for place in farther if place[0] not in known][:MAX_DEPTH]
+
+    def attempt(self, place: Place, candidate: Candidate) -> Fix | None:
+        """A candidate tried on top of what a place has changed; None: tried before, or not possible."""
+        done, here, guess = place
+        edits = (*done, *candidate.edits)
+        if edits in self.tried:
+            return None
+        self.tried.add(edits)
+        fix = _try(self.trial, here, edits, candidate._replace(guess=candidate.guess or guess), self.goal)
+        if fix is not None and fix.result == WORKS and all(set(fix.edits) != set(w.edits) for w in self.works):
+            self.works.append(fix)  # not the same changes in another order
+        return fix
+
+    def farther(self, fix: Fix, here: Trial) -> bool:
+        """Whether a change brings the flow nearer to the goal."""
+        nearer = self.goal.met(fix.trial, fix.edits) > self.goal.met(here)
+        return nearer or (not self.goal.stops and progress(fix.trial) > progress(here))
 
 
-def _depth(done: tuple[Edit, ...], tried: set[tuple[Edit, ...]], trial: Trial) -> int:
-    return sum(1 for n in range(1, len(done) + 1) if done[:n] in tried)
-
-
-def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candidate) -> Fix | None:
+def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candidate, goal: Goal) -> Fix | None:
     try:
         world = apply_all(here.world, candidate.edits)
         if world is here.world:
@@ -145,9 +204,7 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
         trial = attempt(world, candidate.ask or original.question)
     except NattraceError:
         return None
-    result = WORKS if trial.ok else FAILS
-    if not trial.ok and trial.forward_ok and original.obstacle is not None and original.obstacle.phase == FORWARD:
-        result = FORWARD_ONLY
+    result = goal.judge(trial, original, edits)
     text = describe(trial)
     if candidate.ask is not None:
         result, text = _judged_later(trial, candidate.ask, here)
@@ -158,7 +215,9 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
     if candidate.guess:
         text = f"{candidate.guess}, {text}"
     hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)
-    return Fix(edits, trial, result, text, _roughness(trial), candidate.unlikely + hairpins)
+    bypassed = {h.host for h in original.leaf.hops} - {h.host for h in trial.leaf.hops}
+    left_out = len(bypassed) if original.leaf.outcome != "looped" and trial.leaf.outcome in ("left", "delivered") else 0
+    return Fix(edits, trial, result, text, _roughness(trial), candidate.unlikely + hairpins, left_out)
 
 
 def _roughness(trial: Trial) -> int:

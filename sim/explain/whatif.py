@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import InputError
 from ..model.addr import AF_INET, AF_INET6, format_addr
+from ..model.route import Route
 from ..model.where import Where
 from ..model.world import Host, Setting, World
 from ..record import dataclass
@@ -116,10 +117,21 @@ class RouteEdit:
             complete = {"dev", "via", "unreachable", "prohibit", "blackhole", "throw", "local"} & set(self.spec.split())
             words = self.spec if complete else f"throw {self.spec}"
             return world.with_host(delete_route(host, parse_route(host, words), self.spec))
-        return world.with_host(add_route(host, parse_route(host, self.spec), self.verb in ("replace", "change")))
+        route = parse_route(host, self.spec)
+        same = host.routes.get((route.prefix.family, route.table), ())
+        if self.verb == "add" and any(_fib_key(r) == _fib_key(route) for r in same):
+            raise InputError(
+                f"ip route add {self.spec}: {host.name} has a route like that: File exists", remedy="replace …"
+            )
+        return world.with_host(add_route(host, route, self.verb in ("replace", "change")))
 
     def commands(self) -> list[str]:
         return [f"ip route {self.verb} {self.spec}"]
+
+
+def _fib_key(route: Route) -> tuple[Any, ...]:
+    """What no two routes of a table share unless appended (fib_table_insert() with NLM_F_EXCL)."""
+    return route.prefix, route.tos, route.metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +312,7 @@ def parse_edits(world: World, options: dict[str, Any], default_host: str | None)
             verb = (
                 words.pop(0) if words and words[0] in ("add", "del", "delete", "replace", "append", "change") else "add"
             )
-            edits.append(cls(host, " ".join(words), {"delete": "del", "append": "add"}.get(verb, verb)))
+            edits.append(cls(host, " ".join(words), {"delete": "del"}.get(verb, verb)))
     if options.get("conntrack_flush"):
         edits += [ConntrackFlush(host) for host in world.hosts]
     return edits
