@@ -98,7 +98,7 @@ class Pass(NamedTuple):
     def dull(self) -> bool:
         """Nothing but routing: drawn as a strip."""
         plain = all(e.step.stage in UNREMARKABLE and not e.wrong and not e.mark.tail for e in self.events)
-        return plain and not self.ends_here and self.in_dev is not None
+        return plain and not self.ends_here
 
     def passed(self, station: str) -> bool:
         return station in self.way[: self.reached]
@@ -173,6 +173,7 @@ def _pass(x: Explanation, phase: str, index: int, hop: Hop, leaf: Leaf, title: s
         place = (phase, index, i)
         mark = x.marks.get(place, SHOWN)
         said = mark.text if mark.text is not None else "  ".join(p for p in step_words(step) if p)
+        said = f"rule {said}" if mark.text is not None and said[:1].isdigit() and not step.rule else said
         station, cell = _station(step, hop)
         events.append(Event(x.numbers.get(place, 0), station, cell, step, mark, clean(said), clean(brief(step, mark))))
     way = _way(hop, leaf, last)
