@@ -180,6 +180,21 @@ _add(
 # ------------------------------------------------------------------------------------------------- forwarding
 
 _add(
+    REASON, "bad_ip_header", "Discarded for its IP header",
+    "The IP header is not acceptable: a wrong checksum, a version or length that cannot be, or options that are refused.",
+    "InHdrErrors or InCsumErrors grow in /proc/net/snmp (nstat -az); the drop reason is IP_CSUM or IP_INHDR.",
+    ("tcpdump -vv on the receiver shows what is wrong", "look for what changes packets on the way (offload, tunnels)"),
+    "ip_rcv_core()", ("kernel_drop",),
+)  # fmt: skip
+_add(
+    REASON, "kernel_drop", "Discarded by the kernel, outside of rules and routes",
+    "Something other than a rule, a route or a neighbour threw the packet away: a checksum, the state of a TCP connection, "
+    "a full buffer or queue, tc, XDP, a device. The kernel's own drop reason says which.",
+    "nattrace trace names the reason and the kernel function; dropwatch or perf trace -e skb:kfree_skb show it too.",
+    ("nattrace explain SKB_DROP_REASON_…   explains each of the kernel's reasons",),
+    "kfree_skb_reason()", ("bad_ip_header",),
+)  # fmt: skip
+_add(
     REASON, "ip_forward_disabled", "This host does not forward",
     "The packet is for somebody else and net.ipv4.ip_forward is 0: it is dropped in the routing decision, after "
     "PREROUTING and before FORWARD, silently, whatever rules and routes say.",

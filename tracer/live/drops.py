@@ -1,0 +1,357 @@
+"""Why the kernel threw a packet away, in plain words: by its drop reason, by the function where it has none, and by the
+setting, rule, route, neighbour or socket of the snapshot that made it so.
+
+    sentence("SKB_DROP_REASON_IP_RPFILTER")     # 'Reverse path filter: answers to this source would …'
+    why = explain(name, place, packet, hop, host)
+    why.code, why.text, why.evidence, why.cure
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...sim.model.addr import AF_INET, AF_INET6, format_addr, parse_addr
+from ...sim.model.packet import PROTO_NUMBER
+from .drop_reasons import KERNEL_DROP, PREFIX, REASONS, RENAMED, TRANSPORT, DropReason, wireless
+
+if TYPE_CHECKING:
+    from ...sim.model.result import Hop
+    from ...sim.model.world import Host
+
+BY_CHAIN = frozenset({f"{PREFIX}NETFILTER_DROP"})
+ANY = ("0.0.0.0", "::")
+
+# Kernels before 5.17 give no reason, and later ones not always: where it was tells nearly as much.
+PLACES: dict[str, tuple[str, str]] = {
+    "nf_hook_slow": ("dropped_by_rule", "A function of a netfilter hook dropped the packet: a rule, NAT, or conntrack."),
+    "nft_do_chain": ("dropped_by_rule", "A rule or policy of nf_tables dropped the packet."),
+    "ipt_do_table": ("dropped_by_rule", "A rule or policy of iptables dropped the packet."),
+    "nf_hook": ("dropped_by_rule", "A function of a netfilter hook dropped the packet."),
+    "ip_rcv_core": ("bad_ip_header", "The IP header or its checksum is not acceptable."),
+    "ip_rcv_finish_core": ("rp_filter", "Routing refused the packet on its way in: reverse path filter or a martian address."),
+    "ip_rcv_finish": ("no_route", "Routing refused the packet on its way in."),
+    "ip_error": ("no_route", "There is no route for the packet, or forwarding is off; its sender was told."),
+    "ip_forward": ("ttl_exceeded", "It could not be forwarded: its ttl is used up, or it is too large for the way on."),
+    "ip_local_deliver_finish": ("no_protocol", "No protocol of this host takes it."),
+    "ip_protocol_deliver_rcu": ("no_protocol", "No protocol of this host takes it."),
+    "__udp4_lib_rcv": ("no_listener", "No UDP socket takes it, or its checksum is wrong."),
+    "__udp6_lib_rcv": ("no_listener", "No UDP socket takes it, or its checksum is wrong."),
+    "udp_queue_rcv_one_skb": (KERNEL_DROP, "The UDP socket refused it: its filter, its full buffer, or a wrong checksum."),
+    "udp_queue_rcv_skb": (KERNEL_DROP, "The UDP socket refused it: its filter, its full buffer, or a wrong checksum."),
+    "tcp_v4_rcv": ("no_listener", "No TCP socket takes it, or its checksum is wrong."),
+    "tcp_v6_rcv": ("no_listener", "No TCP socket takes it, or its checksum is wrong."),
+    "tcp_rcv_state_process": (KERNEL_DROP, "The segment does not fit the state of the TCP connection."),
+    "tcp_rcv_established": (KERNEL_DROP, "The segment does not fit the TCP connection."),
+    "tcp_data_queue": (KERNEL_DROP, "TCP did not take the data: old, or outside of the window."),
+    "tcp_conn_request": (KERNEL_DROP, "The TCP listener's queue is full."),
+    "icmp_rcv": (KERNEL_DROP, "The ICMP message is malformed, or of a kind that is ignored."),
+    "arp_error_report": ("neighbour_failed", "Nobody answered for the next hop."),
+    "ndisc_error_report": ("neighbour_failed", "Nobody answered for the next hop."),
+    "neigh_invalidate": ("neighbour_failed", "Nobody answered for the next hop."),
+    "neigh_resolve_output": ("neighbour_failed", "The next hop's hardware address is not known."),
+    "__neigh_event_send": ("neighbour_failed", "The next hop did not answer, or too much waits for it."),
+    "ip_output": ("no_route", "It could not be sent."),
+    "ip_finish_output2": ("neighbour_failed", "No neighbour entry could be made for the next hop."),
+    "ip_frag_expire": (KERNEL_DROP, "The other fragments did not come in time."),
+    "ip_defrag": (KERNEL_DROP, "A fragment that does not fit the others."),
+    "__dev_queue_xmit": (KERNEL_DROP, "The device or its queue did not take the packet."),
+    "dev_hard_start_xmit": (KERNEL_DROP, "The device did not take the packet."),
+    "veth_xmit": (KERNEL_DROP, "The other end of the veth pair did not take the packet."),
+    "__netif_receive_skb_core": (KERNEL_DROP, "No protocol of this host takes frames of this type, or tc or XDP dropped it."),
+    "tun_net_xmit": (KERNEL_DROP, "The program behind the tun device does not read fast enough, or nobody is attached."),
+    "enqueue_to_backlog": (KERNEL_DROP, "The CPU's queue of received packets is full."),
+    "sk_filter_trim_cap": (KERNEL_DROP, "The filter of the socket refused it."),
+    "ip6_rcv_core": ("bad_ip_header", "The IPv6 header is not acceptable."),
+    "ip6_pkt_drop": ("no_route", "There is no IPv6 route for the packet."),
+    "ip6_forward": ("ttl_exceeded", "It could not be forwarded: its hop limit is used up, or it is too large."),
+    "ip6_input_finish": ("no_protocol", "No protocol of this host takes it."),
+    "ip6_protocol_deliver_rcu": ("no_protocol", "No protocol of this host takes it."),
+}  # fmt: skip
+
+
+class Why(NamedTuple):
+    """``evidence``: what in the snapshot made it so (file:line where known); ``cure``: commands or advice."""
+
+    code: str
+    text: str
+    evidence: tuple[str, ...] = ()
+    cure: tuple[str, ...] = ()
+
+
+def find(name: str) -> DropReason | None:
+    """A reason by its name, with or without the common prefix, in any case."""
+    wanted = name.strip().upper().replace("-", "_")
+    for full in (wanted, f"{PREFIX}{wanted}", f"SKB_{wanted}"):
+        full = RENAMED.get(full, full)
+        if full in REASONS:
+            return REASONS[full]
+    return wireless(wanted) if wanted.startswith("RX_DROP_") else None
+
+
+def sentence(name: str) -> str:
+    """The reason in plain words."""
+    found = find(name)
+    return found.sentence if found is not None else "A reason that this nattrace does not know yet."
+
+
+def code(name: str) -> str:
+    """Our own code for an outcome of this reason."""
+    found = find(name)
+    return found.code if found is not None else KERNEL_DROP
+
+
+def transport(name: str) -> bool:
+    """Whether the packet had reached a socket, or the place where sockets are looked up."""
+    found = find(name)
+    return found is not None and found.layer == TRANSPORT
+
+
+def by_place(place: str) -> tuple[str, str] | None:
+    """(code, sentence) of the kernel function that dropped the packet: ``nft_do_chain+0x3e8``."""
+    function = place.partition("+")[0]
+    for name in (function, function.partition(".")[0]):  # the compiler's parts: ip_rcv_core.isra.0
+        if name in PLACES:
+            return PLACES[name]
+    return None
+
+
+def explain(name: str, place: str, packet: dict[str, Any], hop: Hop | None, host: Host | None) -> Why:
+    """What led to the drop: through the snapshot's ``host`` where that tells, else what the reason alone says."""
+    found = find(name)
+    if found is None or found.name in (f"{PREFIX}NOT_SPECIFIED", "SKB_NOT_DROPPED_YET"):
+        told = by_place(place)
+        if told is not None:
+            return Why(told[0], f"{told[1]} The kernel gives no reason; it was in {place.partition('+')[0]}().")
+    if found is None:
+        return Why(KERNEL_DROP, sentence(name))
+    plain = Why(found.code, found.sentence, (), found.cure)
+    if host is None or hop is None:
+        return plain
+    special = _SPECIAL.get(found.name.removeprefix(PREFIX))
+    return (special(packet, hop, host) if special is not None else None) or plain
+
+
+# ----------------------------------------------------------------------------- what the snapshot says about it
+
+
+def _setting(host: Host, name: str) -> tuple[str, str]:
+    """(value, evidence) of a sysctl; an empty value where the snapshot has none."""
+    found = host.sysctl.get(name)
+    if found is None:
+        return "", ""
+    where = f" ({found.where})" if found.where else ""
+    return found.value, f"{name} = {found.value}{where}"
+
+
+def _conf(host: Host, dev: str, key: str, family: int = AF_INET) -> tuple[str, str]:
+    version = "ipv6" if family == AF_INET6 else "ipv4"
+    return _setting(host, f"net.{version}.conf.{dev.replace('.', '/')}.{key}")
+
+
+def _family(packet: dict[str, Any]) -> int:
+    return AF_INET6 if ":" in str(packet.get("src", "")) else AF_INET
+
+
+def _rp_filter(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    dev = hop.in_dev or ""
+    values = [_conf(host, scope, "rp_filter") for scope in ("all", dev)]
+    mode = max((int(v) for v, _ in values if v.isdigit()), default=0)
+    evidence = [e for v, e in values if v not in ("", "0")]
+    back = _route_back(host, str(packet["src"]))
+    text = f"Reverse path filter ({'strict' if mode == 1 else 'loose'}) on {dev}: "
+    if back is None:
+        text += f"there is no route to the source {packet['src']}"
+    else:
+        text += f"answers to {packet['src']} would leave by {back}"
+    cure = (f"sysctl -w net.ipv4.conf.{dev}.rp_filter=2   (loose), and net.ipv4.conf.all.rp_filter no higher",
+            f"or a route to the source: ip route add {packet['src']} dev {dev}")  # fmt: skip
+    return Why("rp_filter", f"{text}.", tuple(evidence), cure)
+
+
+def _route_back(host: Host, address: str) -> str | None:
+    from ...sim.engine.routing import output
+    from ...sim.engine.run import Ctx, Run
+    from ...sim.model.state import WorldState
+    from ...sim.model.world import World
+
+    family, number = parse_addr(address)
+    run = Run(WorldState(World({host.name: host})))
+    rt = output(Ctx(run, host, run.ws.host(host.name), 3), family=family, dst=number)
+    return rt.dev if rt.kind == "unicast" else None
+
+
+def _no_route_in(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    """Neither its own address nor forwarded: forwarding off comes before everything a route could say."""
+    family, dev = _family(packet), hop.in_dev or ""
+    key = "net.ipv6.conf.all.forwarding" if family == AF_INET6 else "net.ipv4.ip_forward"
+    value, evidence = _setting(host, key)
+    if value == "0":
+        text = f"{packet['dst']} is no address of {host.name}, and {host.name} does not forward ({key} = 0)."
+        return Why("ip_forward_disabled", text, (evidence,), (f"sysctl -w {key}=1",))
+    own, evidence = _conf(host, dev, "forwarding", family)
+    if own == "0":
+        text = f"{host.name} does not forward what comes in by {dev}."
+        cure = f"sysctl -w net.{'ipv6' if family == AF_INET6 else 'ipv4'}.conf.{dev}.forwarding=1"
+        return Why("forwarding_disabled_on_interface", text, (evidence,), (cure,))
+    return _no_route(packet, hop, host)
+
+
+def _no_route(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    text, where, code_ = _refused(packet, host)
+    cure = (f"ip route get {packet['dst']}", f"ip route add {packet['dst']} via GATEWAY")
+    return Why(code_, f"{host.name} has no way to {packet['dst']}: {text}.", where, cure)
+
+
+def _refused(packet: dict[str, Any], host: Host) -> tuple[str, tuple[str, ...], str]:
+    """(words, evidence, code): the route of the snapshot that refuses, or that there is none."""
+    family, dst = parse_addr(str(packet["dst"]))
+    kinds = {"unreachable": "route_unreachable", "prohibit": "route_prohibit", "blackhole": "route_blackhole"}
+    for routes in (r for (f, _), r in host.routes.items() if f == family):
+        for route in routes:
+            if route.type in kinds and dst in route.prefix:
+                where = (str(route.where),) if route.where else ()
+                return f"a route of type {route.type} says so", where, kinds[route.type]
+    return "no table has a route", (), "no_route"
+
+
+def _martian(key: str, code_: str, words: str) -> Callable[[dict[str, Any], Hop, Host], Why | None]:
+    def tell(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+        dev = hop.in_dev or ""
+        values = [_conf(host, scope, key) for scope in ("all", dev)]
+        if any(v not in ("", "0") for v, _ in values):
+            return None
+        evidence = tuple(e for _, e in values if e)
+        return Why(
+            code_,
+            words.format(**packet, dev=dev, host=host.name),
+            evidence,
+            (f"sysctl -w net.ipv4.conf.{dev}.{key}=1",),
+        )
+
+    return tell
+
+
+def _no_socket(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    if host.sockets is None or "dport" not in packet:
+        return None
+    proto, port = PROTO_NUMBER.get(str(packet["proto"])), packet["dport"]
+    elsewhere = [s for s in host.sockets if s.proto == proto and s.lport == port and s.state in ("LISTEN", "UNCONN")]
+    name = f"{packet['proto']} {packet['dst']}:{port}"
+    if not elsewhere:
+        text = f"Nothing on {host.name} listens on {packet['proto']} port {port}."
+        return Why(
+            "no_listener", text, (), (f"ss -ln | grep ':{port} '", "start the service, or send to its real port")
+        )
+    s = elsewhere[0]
+    bound = format_addr(s.family, s.local) if s.local is not None else "any address"
+    extra = f" on device {s.dev}" if s.dev else ""
+    who = f" ({s.process})" if s.process else ""
+    text = f"Port {port} is listened on{who}, but only at {bound}{extra}, not at {name}."
+    evidence = (str(s.where),) if s.where else ()
+    return Why(
+        "listener_bound_elsewhere", text, evidence, (f"let the service listen on {packet['dst']} or on all addresses",)
+    )
+
+
+def _neighbour(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    dev = hop.out_dev or "?"
+    asked = next(
+        (s for s in reversed(hop.steps) if s.stage in ("routing", "rerouting") and s.text and "via " in s.text), None
+    )
+    text = str(asked.text) if asked is not None else ""
+    nexthop = text.split("via ")[1].split()[0] if text else str(packet["dst"])
+    known = [n for n in host.neighbours if n.dev == dev and format_addr(n.family, n.addr) == nexthop]
+    evidence = tuple(str(n.where) for n in known if n.where)
+    on = "the next hop" if text else "the destination itself, which the route takes to be on the link"
+    cure = (f"arping -I {dev} {nexthop}", f"ip neigh show {nexthop} dev {dev}",
+            "is the machine up, on this link, and is the prefix length of the address right?")  # fmt: skip
+    return Why("neighbour_failed", f"Nobody on {dev} of {host.name} answers for {nexthop}, {on}.", evidence, cure)
+
+
+def _too_big(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    link = host.links.get(hop.out_dev or "")
+    size = f"{packet.get('len')} octets" if packet.get("len") else "The packet"
+    if link is None or not link.mtu:
+        return None
+    text = f"{size} do not fit through {link.name} of {host.name} (mtu {link.mtu}), and it must not be cut up."
+    cure = (f"ip link set {link.name} mtu MORE, where the link really carries it",
+            "iptables -t mangle -A FORWARD -p tcp --syn -j TCPMSS --clamp-mss-to-pmtu")  # fmt: skip
+    return Why("fragmentation_needed", text, (), cure)
+
+
+def _netfilter(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    step = next((s for s in reversed(hop.steps) if s.verdict == "DROP"), None)
+    if step is None:
+        return None
+    if step.stage == "conntrack":
+        count, limit = (
+            _setting(host, "net.netfilter.nf_conntrack_count"),
+            _setting(host, "net.netfilter.nf_conntrack_max"),
+        )
+        text = f"Connection tracking of {host.name} took no new entry"
+        evidence = tuple(e for _, e in (count, limit) if e)
+        return Why("conntrack_full", f"{text}: its table is full.", evidence, ("sysctl -w net.netfilter.nf_conntrack_max=MORE",
+                   "conntrack -L | awk '{print $1}' | sort | uniq -c   (what fills it)"))  # fmt: skip
+    if step.stage == "drop":
+        return Why("conntrack_clash", "Behind the last chain: the entry could not be confirmed, for another one with the same "
+                   "addresses and ports is in the table.", (), ("conntrack -L   (who holds the tuple)",))  # fmt: skip
+    if step.rule:
+        where = (str(step.where),) if step.where else ()
+        text = f"{step.table} {step.chain} rule {step.rule} of {host.name}: {step.text}."
+        return Why("dropped_by_rule", text, where, (f"iptables -t {step.table} -nvL {step.chain} --line-numbers",))
+    return Why("dropped_by_rule", *_candidates(step, host))
+
+
+def _candidates(step: Any, host: Host) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Rules of the chain that can drop, and its policy: (words, evidence, cure)."""
+    table = next((t for t in host.tables if t.name == step.table and step.chain in t.chains), None)
+    place = f"{step.table} {step.chain} of {host.name}"
+    cure = (
+        f"iptables -t {step.table} -nvL {step.chain} --line-numbers",
+        "nattrace trace --rules --allow-changes names the rule",
+    )
+    if table is None:
+        return f"A rule or the policy of {place}.", (), ("nft -a list ruleset", cure[1])
+    chain = table.chains[step.chain]
+    words = []
+    if chain.policy == "DROP":
+        words.append("its policy is DROP")
+    evidence = (str(chain.where),) if chain.where and words else ()
+    return f"A rule or the policy of {place}" + (f" ({words[0]})" if words else "") + ".", evidence, cure
+
+
+def _other_host(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    text = f"The frame is for another machine's hardware address, not for {hop.in_dev} of {host.name}."
+    link = host.links.get(hop.in_dev or "")
+    mac = getattr(link, "mac", None)
+    evidence = (f"{hop.in_dev} is {mac:012x}" if isinstance(mac, int) else f"{hop.in_dev} is {mac}",) if mac else ()
+    return Why(
+        "dropped_not_for_us", text, evidence, ("ip neigh flush all   (on the sender: a stale hardware address?)",)
+    )
+
+
+def _multicast_frame(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    found = [_conf(host, scope, "drop_unicast_in_l2_multicast") for scope in ("all", hop.in_dev or "")]
+    return Why(code(f"{PREFIX}UNICAST_IN_L2_MULTICAST"), sentence(f"{PREFIX}UNICAST_IN_L2_MULTICAST"),
+               tuple(e for v, e in found if v not in ("", "0")),
+               (f"sysctl -w net.ipv4.conf.{hop.in_dev}.drop_unicast_in_l2_multicast=0",))  # fmt: skip
+
+
+_SPECIAL: dict[str, Callable[[dict[str, Any], Hop, Host], Why | None]] = {
+    "IP_RPFILTER": _rp_filter,
+    "IP_INADDRERRORS": _no_route_in,
+    "IP_INNOROUTES": _no_route,
+    "IP_OUTNOROUTES": _no_route,
+    "IP_LOCAL_SOURCE": _martian(
+        "accept_local", "accept_local_off", "{src} is an address of {host} itself, and {dev} lets no such source in."
+    ),
+    "IP_LOCALNET": _martian("route_localnet", "route_localnet_off", "{src} → {dst}: an address of 127.0.0.0/8 came in by {dev}."),
+    "NO_SOCKET": _no_socket,
+    "NEIGH_FAILED": _neighbour,
+    "NEIGH_QUEUEFULL": _neighbour,
+    "PKT_TOO_BIG": _too_big,
+    "NETFILTER_DROP": _netfilter,
+    "OTHERHOST": _other_host,
+    "UNICAST_IN_L2_MULTICAST": _multicast_frame,
+}  # fmt: skip
