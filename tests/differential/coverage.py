@@ -156,7 +156,6 @@ ROUTES = [
     "tos",
     "src",
     "mtu",
-    "mtu-lock",
     "realm",
     "advmss",
     "multipath",
@@ -329,7 +328,7 @@ class Lookups:
         group = route.nhid is not None and len(route.nexthops) != 1
         names = {
             route.type: True, "metric": route.metric, "tos": route.tos, "src": route.prefsrc and route.protocol != "kernel", "mtu": route.mtu,
-            "mtu-lock": route.mtu_locked, "realm": route.realm, "advmss": route.advmss, "multipath": len(route.nexthops) > 1,
+            "realm": route.realm, "advmss": route.advmss, "multipath": len(route.nexthops) > 1,
             "nexthop-object": route.nhid is not None, "nexthop-group": group, "gateway": any(n.via for n in route.nexthops),
             "on-link": route.nexthops and not any(n.via for n in route.nexthops) and route.type == "unicast",
         }  # fmt: skip
@@ -390,7 +389,8 @@ def passage(touched: Counter[str], result: dict[str, Any], hosts: dict[str, Any]
     notes = [
         step["text"] or "" for hop in result.get("hops", ()) for step in hop["steps"] if step["stage"] == "neighbour"
     ]
-    touched["neighbour permanent|hit"] += any("permanent" in n.lower() for n in notes)
+    permanent = {line.split()[0] for host in hosts.values() for line in host.get("neighbours", ())}
+    touched["neighbour permanent|hit"] += any(n.split()[:1] and n.split()[0] in permanent for n in notes)
     touched["neighbour failed|hit"] += code == "neighbour_failed"
 
 

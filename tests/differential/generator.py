@@ -20,9 +20,11 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from . import subjects_match, subjects_route, subjects_target
 from .focus import Focus
 from .rules import RuleWriter
 
+SUBJECTS = (subjects_match, subjects_target, subjects_route)  # importing them fills focus.SUBJECTS, in this order
 REMOTES = ["8.8.8.8", "9.9.9.9", "1.2.3.4", "100.64.7.7", "203.0.113.66", "172.31.0.9", "198.18.5.5"]
 SYN = 44  # bytes of a connect()'s SYN without timestamps, SACK and window scaling: records know the MSS option only
 UIDS = [0, 1000, 1001, 65534]

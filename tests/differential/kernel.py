@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab_support import conntrack_entries, rule_counters, unique_prefix
+
 from nattrace.sim.errors import NattraceError
 from nattrace.tracer.lab import netns
 from nattrace.tracer.lab.build import Lab, build
@@ -21,7 +22,7 @@ from .generator import SYN, steady
 from .objects import make_counter, make_timeout
 
 ARRIVALS = (1, 6, 17)
-PATIENCE = 0.98  # seconds
+PATIENCE, OUTLAST = 0.98, 0.6  # seconds
 MONOTONIC_COARSE = 6  # linux/time.h; Python has no name for it
 GONE = "gone"  # neither delivered nor left
 
@@ -183,7 +184,7 @@ class KernelRun:
         }
         self.ticks = any("connlimit" in line for host in situation["topology"]["hosts"].values()
                          for line in (*host.get("iptables", ()), *host.get("iptables-legacy", ())))  # fmt: skip
-        self.opened: float | None = None  # when the oldest connect() was made
+        self.outlasted = 0  # connections that stand in for an unanswered connect()
         self.start: float | None = None
         self.done: dict[int, Observation] = {}
 
@@ -213,9 +214,10 @@ class KernelRun:
         if op["op"] in ("wait", "skip"):
             return Observation(index, None)
         record = concrete(op, self.done, self.own)
-        if record is None:
+        self.outlasted += self.wires.outlast(OUTLAST)
+        if record is None or (self.outlasted and _about_tcp(record)):
             return Observation(index, None)
-        if self._routed_otherwise(record):
+        if self._routed_otherwise(record) or self._from_broadcast(record):
             return Observation(index, None)
         record["id"] = index
         record.setdefault("payload", payload_of(record).hex())
@@ -229,8 +231,6 @@ class KernelRun:
         if self.ticks:
             next_jiffy()
         at = time.monotonic() - self.start
-        if self.opened is None and record.get("in") is None and is_connect(record):
-            self.opened = time.monotonic()
         try:
             result = self.wires.send(record)
         except Endless:
@@ -253,10 +253,17 @@ class KernelRun:
         rules = self.situation["topology"]["hosts"][record["host"]].get("rules", ())
         return any("ipproto tcp" in rule and "port " in rule for rule in rules)
 
+    def _from_broadcast(self, record: dict[str, Any]) -> bool:
+        """No TCP speaks from an address that a route makes a broadcast address: tcp_v4_conn_request() answers none."""
+        if record.get("in") is not None or record.get("proto") != "tcp":
+            return False
+        routes = self.situation["topology"]["hosts"][record["host"]].get("routes", ())
+        return any(r.split()[:2] == ["broadcast", record.get("src")] for r in routes)
+
     def impatient(self) -> bool:
         """Whether a connect() is so old that it may send its SYN again (TCP_TIMEOUT_INIT, one second): on a machine
         that slow the rest of a situation is no comparison."""
-        return self.opened is not None and time.monotonic() - self.opened > PATIENCE
+        return self.wires.oldest_opening() > PATIENCE
 
     def _mtu(self, host: str, dev: str) -> int:
         """What the wire at an interface can carry."""
@@ -275,6 +282,11 @@ class KernelRun:
 # -------------------------------------------------------------------------------- operations to records
 
 HEADER = {6: 20, 17: 8, 1: 8, 136: 8, 132: 12, 33: 16, 50: 8, 51: 12, 47: 4}
+
+
+def _about_tcp(record: dict[str, Any]) -> bool:
+    """An ICMP error about a segment: it would end a connect(), and does not end what stands in for one."""
+    return number_of((record.get("inner") or {}).get("proto", "icmp")) == 6
 
 
 def next_jiffy() -> None:

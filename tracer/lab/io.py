@@ -32,7 +32,7 @@ ETH_P_IP, ETH_P_ARP, ETH_P_FENCE = 0x0800, 0x0806, 0x88B5
 PACKET_OUTGOING = 4
 SO_MARK, SO_BINDTODEVICE, IP_TRANSPARENT, IP_FREEBIND, IP_PKTINFO = 36, 25, 19, 15, 8
 SO_RCVBUFFORCE, SO_TIMESTAMPNS = 33, 35
-TCP_REPAIR = 19
+TCP_REPAIR, TCP_INFO, TCP_SYN_SENT = 19, 11, 2
 HOPS = 8  # fences after the last thing seen: more than the longest chain of devices that a packet can pass unseen
 BATCH = 500  # packets read from one socket before the others have their turn
 ENDLESS = 3000  # sightings caused by one packet after which it is taken to circulate for ever
@@ -116,6 +116,7 @@ class Wires:
         self.kept: list[socket.socket] = []
         self.connections: dict[tuple[Any, ...], socket.socket] = {}
         self.openings: dict[tuple[Any, ...], socket.socket] = {}
+        self.begun: dict[tuple[Any, ...], float] = {}  # when each of them sent its SYN
         self.pending: dict[tuple[str, str, bytes], float] = {}
         self.neighbour_wait = neighbour_wait
         self.affinity = os.sched_getaffinity(0)
@@ -203,6 +204,9 @@ class Wires:
             result.errno = self.send_local(record)
         result.seen = self.settle()
         self._establish(result)
+        for seen in result.arrived():
+            if set(seen.packet.get("flags", "")) & set("SARF") == {"S"}:
+                self._accept(seen)
         if packet is not None:
             self._forget_injection(result, packet, (record["host"], record["in"]))
         return result
@@ -273,7 +277,7 @@ class Wires:
                 if proto == 6:
                     self.connections[flow] = kept
                     if is_connect(record):
-                        self.openings[flow] = kept
+                        self.openings[flow], self.begun[flow] = kept, time.monotonic()
             return code
 
     def _keep(self, sock: socket.socket, stand_in: socket.socket | None, ready: socket.socket | None, proto: int,
@@ -319,6 +323,52 @@ class Wires:
                 self.kept.append(kept)
                 self.connections[flow] = kept
 
+    def oldest_opening(self) -> float:
+        """Seconds since the oldest unanswered connect() sent its SYN; it sends again after one (TCP_TIMEOUT_INIT)."""
+        return max((time.monotonic() - self.begun[flow] for flow in self.openings), default=0.0)
+
+    def outlast(self, seconds: float) -> int:
+        """A silent connection in place of each unanswered connect() that is older, so that it never sends again.
+
+        To the lab they are alike but for ICMP errors, which end the one and not the other. Returns how many were
+        replaced; one without a way to its peer stays as it is.
+        """
+        count = 0
+        for flow, opening in list(self.openings.items()):
+            if time.monotonic() - self.begun[flow] < seconds:
+                continue
+            if opening.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1) != bytes([TCP_SYN_SENT]):
+                del self.openings[flow]  # an error has ended it
+                continue
+            record = {"src": opening.getsockname()[0], "sport": flow[1], "dst": flow[2], "dport": flow[3]}
+            with netns.inside(netns.path_of(self.lab.netns(flow[0]))):
+                trial = self._repaired(socket.socket(socket.AF_INET, socket.SOCK_STREAM), {**record, "sport": 0})
+                if trial is None:
+                    continue
+                trial.close()
+                opening.close()
+                kept = self._repaired(socket.socket(socket.AF_INET, socket.SOCK_STREAM), record)
+            del self.openings[flow]
+            if kept is not None:
+                self.kept.append(kept)
+                self.connections[flow] = kept
+                count += 1
+        return count
+
+    def _accept(self, seen: Seen) -> None:
+        """The connection that a silent listener's SYN opens, silent as well; none where there is no way back."""
+        packet = seen.packet
+        flow = (seen.host, packet["dport"], packet["src"], packet["sport"])
+        places = (f"tcp {packet['dport']}", f"tcp {packet['dst']}:{packet['dport']}")
+        if flow in self.connections or not any(p in self.lab.topology.host(seen.host).listen for p in places):
+            return
+        record = {"src": packet["dst"], "sport": flow[1], "dst": flow[2], "dport": flow[3]}
+        with netns.inside(netns.path_of(self.lab.netns(seen.host))):
+            kept = self._repaired(socket.socket(socket.AF_INET, socket.SOCK_STREAM), record)
+        if kept is not None:
+            self.kept.append(kept)
+            self.connections[flow] = kept
+
     def _repaired(self, sock: socket.socket, record: dict[str, Any]) -> socket.socket | None:
         """The socket as an established connection that never answers; None (closed) where there cannot be one."""
         try:
@@ -351,6 +401,8 @@ class Wires:
                 sock.setsockopt(socket.SOL_IP, socket.IP_TOS, record["tos"])
             if record.get("ttl"):
                 sock.setsockopt(socket.SOL_IP, socket.IP_TTL, record["ttl"])
+                if sock.type != socket.SOCK_STREAM:
+                    sock.setsockopt(socket.SOL_IP, socket.IP_MULTICAST_TTL, record["ttl"])
             sock.setsockopt(socket.SOL_IP, 10, 2 if record.get("df", proto == 6) else 0)  # IP_MTU_DISCOVER
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             dst = record["dst"]
