@@ -16,6 +16,19 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+_ASCII = str.maketrans(
+    {"→": ">", "←": "<", "↩": "<", "✗": "x", "✓": "+", "…": "...", "–": "-", "—": "-", "·": ".", "≤": "<=", "≥": ">=", "×": "x",
+     "“": '"', "”": '"', "’": "'", "¦": "|"}
+)  # fmt: skip
+
+
+def ascii_only(text: str) -> str:
+    """Symbols as ASCII characters of the same width where there is one; what has none is written as its escape."""
+    if text.isascii():
+        return text
+    return text.translate(_ASCII).encode("ascii", "backslashreplace").decode("ascii")
+
+
 def wants_colour(stream: IO[Any]) -> bool:
     """A terminal, and NO_COLOR unset (https://no-color.org)."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .table import DOCUMENTS
 from .world import load, print_json
 
 
@@ -48,20 +49,44 @@ def _edits(world: Any, host: str, options: dict[str, Any]) -> list[Any]:
 def _show(found: Any, options: dict[str, Any]) -> None:
     import sys
 
+    shown = _documents(found, options)
     if options["as_json"]:
         print_json(found.to_json())
         return
-    from nattrace.sim.render.style import wants_colour, width_of
+    if shown:
+        return
+    from nattrace.sim.render.style import width_of
     from nattrace.sim.render.text import render
 
+    from .screen import coloured, put
+
+    plain = options["plain"]
     text = render(
         found,
-        width=width_of(sys.stdout),
+        width=width_of(sys.stdout) - 2 * plain,
         verbose=options["verbose"],
         quiet=options["quiet"],
-        colour=wants_colour(sys.stdout),
+        colour=coloured(plain),
     )
-    sys.stdout.write(text)
+    put(text, plain=plain, pager=not options["no_pager"])
+
+
+def _documents(found: Any, options: dict[str, Any]) -> bool:
+    """Write the pages and pictures that were asked for; whether one of them was standard output's."""
+    wanted = {name: options[name] for name in DOCUMENTS if options[name] is not None}
+    if not wanted:
+        return False
+    from nattrace.sim.errors import InputError
+
+    from .documents import write
+
+    printed = [f"--{name}" for name, file in wanted.items() if file == "-"]
+    if len(printed) + options["as_json"] > 1:
+        others = [*printed, *(["--json"] if options["as_json"] else [])]
+        raise InputError(f"{' and '.join(others)} cannot share standard output", remedy="give each a FILE")
+    for name, file in wanted.items():
+        write(found, name, file)
+    return bool(printed)
 
 
 def _status(found: Any) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .table import FLAG, MANY, NUMBER, SNAPSHOT, WHY, Option
+from .table import FLAG, MANY, MAYBE, NUMBER, SNAPSHOT, WHY, Option, spelled
 
 
 def understood(arguments: list[str]) -> tuple[tuple[str, ...], dict[str, Any]] | None:
@@ -16,12 +16,16 @@ def understood(arguments: list[str]) -> tuple[tuple[str, ...], dict[str, Any]] |
     known: dict[str, Option] = {name: option for option in (*SNAPSHOT, *WHY) for name in option.names}
     values: dict[str, Any] = {option.key: _unsaid(option) for option in known.values()}
     flow: list[str] = []
-    words = iter(arguments)
+    words = iter(spelled(arguments))
     for word in words:
         if word[:1] != "-":
             flow.append(word)
             continue
         option = known.get(word)
+        name, _, file = word.partition("=")
+        if option is None and name in known and known[name].kind == MAYBE:
+            values[known[name].key] = file
+            continue
         if option is None:
             return None
         if option.kind == FLAG:

@@ -31,11 +31,17 @@ SINGLE_FILES = (
 )
 _RENAMED = {"route": "route-file", "rule": "rule-file", "expect": "expect-file"}  # those names are taken by why
 
-FLAG, ONE, MANY, NUMBER = "flag", "one", "many", "number"
+FLAG, ONE, MANY, NUMBER, MAYBE = "flag", "one", "many", "number", "maybe"
+DOCUMENTS = {  # what an answer can be besides text and JSON, and the endings by which a FILE is told from a FLOW
+    "html": (".html", ".htm"), "svg": (".svg",), "mermaid": (".mmd", ".mermaid"), "dot": (".dot", ".gv"),
+    "markdown": (".md", ".markdown"),
+}  # fmt: skip
 
 
 class Option(NamedTuple):
-    """``names``: as typed; ``key``: the name of its value; ``kind``: no value, one, one each time, a number to ``most``."""
+    """``names``: as typed; ``key``: the name of its value; ``kind``: no value, one, one each time, a number to ``most``,
+    or a FILE that may be left out.
+    """
 
     names: tuple[str, ...]
     key: str
@@ -72,5 +78,29 @@ WHY = (
     Option(("--without",), "without", MANY, "FILE", "As if this file were not in the snapshot."),
     Option(("--strict",), "strict", FLAG, None, "Read and validate every rule, reached or not."),
     Option(("--no-fixes",), "no_fixes", FLAG, None, "Do not look for fixes."),
+    Option(("--html",), "html", ONE, "FILE", "Write the answer as a page of its own, no network needed (- = standard output)."),
+    Option(("--svg",), "svg", ONE, "FILE", "The picture of the page alone."),
+    Option(("--mermaid",), "mermaid", MAYBE, "[FILE.mmd]", "The way as a Mermaid flowchart, to FILE or standard output."),
+    Option(("--dot",), "dot", MAYBE, "[FILE.dot]", "The same for Graphviz."),
+    Option(("--markdown",), "markdown", MAYBE, "[FILE.md]", "The answer as Markdown for a ticket."),
+    Option(("--plain",), "plain", FLAG, None, "ASCII only: no colour, no symbols."),
+    Option(("--no-pager",), "no_pager", FLAG, None, "Never through $PAGER, however long the answer."),
     Option(("--sample",), "sample", NUMBER, "N", "How many other flows to try for side effects.", 10000),
 )  # fmt: skip
+
+
+def spelled(arguments: list[str]) -> list[str]:
+    """Arguments in which every option that may be without its FILE has a value: the word behind it, if that ends like
+    such a file, or ``-`` for standard output."""
+    endings = {f"--{name}": DOCUMENTS[name] for name in (o.key for o in WHY if o.kind == MAYBE)}
+    out: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*out, word, *words]
+        if word in endings:
+            found = words.pop(0) if words and words[0].endswith(endings[word]) and words[0][:1] != "-" else "-"
+            word = f"{word}={found}"
+        out.append(word)
+    return out

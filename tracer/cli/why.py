@@ -8,10 +8,17 @@ import click
 
 from .answer import answer
 from .options import declare
-from .table import SNAPSHOT, WHY
+from .table import SNAPSHOT, WHY, spelled
 
 
-@click.command(short_help="What happens to a flow, hop by hop, and why.")
+class Why(click.Command):
+    """A command some of whose options may be without their value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spelled(args))
+
+
+@click.command(cls=Why, short_help="What happens to a flow, hop by hop, and why.")
 @click.argument("flow", nargs=-1, required=True)
 @lambda command: declare(command, (*SNAPSHOT, *WHY))
 def why(flow: tuple[str, ...], **options: Any) -> int:
