@@ -81,8 +81,7 @@ def _taken_away(trial: Trial) -> Obstacle | None:
         step = _rewriting(hop, "dst", "PREROUTING")
         if step is None or step.target != "DNAT" or step.changes["dst"][0] != trial.question.packet["dst"]:
             continue
-        words = (step.text or "").split()
-        if any(w in ("-d", "-i", "--dst-type", "--match-set", "--dst-range") for w in words):
+        if any(w in ("-d", "-i", "--dst-type", "--match-set", "--dst-range") for w in _words_on_the_way(hop, step)):
             continue
         text = (
             f"{step.table} {step.chain} {step.rule} has neither -d nor -i: it takes what is meant for "
@@ -90,6 +89,19 @@ def _taken_away(trial: Trial) -> Obstacle | None:
         )
         return Obstacle("dnat_too_wide", FORWARD, hop.host, text, step.where)
     return None
+
+
+def _words_on_the_way(hop: Hop, step: Step) -> list[str]:
+    """The words of a rule and of the jumps that led to its chain: what they ask for, the rule need not repeat."""
+    words = (step.text or "").split()
+    chain = step.chain
+    for before in reversed(hop.steps[: hop.steps.index(step)]):
+        text = (before.text or "").split()
+        jumps = before.verdict in ("JUMP", "GOTO") and (before.table, before.hook) == (step.table, step.hook)
+        if jumps and chain == text[-1]:
+            words += text
+            chain = before.chain
+    return words
 
 
 def _rewriting(hop: Hop, key: str, hook: str) -> Step | None:
