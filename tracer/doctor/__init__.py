@@ -21,9 +21,10 @@ def examine() -> list[Finding]:
     found = machine()
     if sys.platform.startswith("linux"):
         from .facilities import facilities
+        from .modes import modes
         from .privileges import privileges
 
-        found += [*privileges(), *facilities()]
+        found += [*privileges(), *modes(), *facilities()]
     return found
 
 

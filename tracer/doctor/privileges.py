@@ -12,13 +12,15 @@ from .finding import NO, UNKNOWN, YES, Finding
 
 CAPABILITIES = (  # name, bit (include/uapi/linux/capability.h), what for, what replaces it
     ("CAP_NET_ADMIN", 12, "tables, queues, conntrack events, netfilter links", "why from a snapshot needs none"),
-    ("CAP_NET_RAW", 13, "--probe; iptables-legacy-save", "an ordinary socket; the nft backend"),
+    ("CAP_NET_RAW", 13, "--probe; reading rules of iptables-legacy", "an ordinary socket; the nft backend"),
+    ("CAP_DAC_READ_SEARCH", 2, "reading rules of iptables-legacy as an ordinary user", "the nft backend"),
     ("CAP_SYS_ADMIN", 21, "entering other namespaces (--netns); the lab", "run it inside the namespace"),
     ("CAP_BPF", 39, "loading probes", "CAP_SYS_ADMIN; trace --tap queue"),
     ("CAP_PERFMON", 38, "probes that read packets; tracepoints, kprobes", "CAP_SYS_ADMIN; trace --tap queue"),
     ("CAP_SYSLOG", 34, "naming the kernel function that dropped a packet", "the drop's reason alone"),
 )
 
+BITS = {name: bit for name, bit, _, _ in CAPABILITIES}
 ENOUGH = 64 << 20  # octets that the maps and the ring of a trace may take
 
 

@@ -27,7 +27,7 @@ from . import bpfsys, btf, compile, pcap, plan
 from .event import AF_INET, AF_INET6, EVENT, KIND
 from .filter import Filter
 from .netns import Namespace
-from .probes import netfilter_link, offsets, tracepoints
+from .probes import kprobes, netfilter_link, offsets, tracepoints
 from .ring import Ring
 
 Events = npt.NDArray[np.void]
@@ -59,6 +59,10 @@ STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset") 
 ALL_STREAMS = (*STREAMS, "consume", "xmit")
 POLL = 0.002  # seconds between two looks at a ring that holds fewer than FEW events
 FEW = 4096
+KPROBE_MAPS = (
+    (bpfsys.HASH, kprobes.PLACE.size, kprobes.OWED.size, kprobes.MAX_PLACES, "nt_places", 0),
+    (bpfsys.HASH, 8, 24, 4096, "nt_frames", 0),
+)
 
 
 class Session:
@@ -122,13 +126,17 @@ class Session:
         start = time.monotonic()
         digest, blob = compile.kernel_hash()
         kernel = btf.Btf(blob)
-        macros = offsets.macros(kernel, _possible_cpus())
+        self.backend = "netfilter links" if bpfsys.has_netfilter_links() else "kprobes"
+        links = self.backend == "netfilter links"
+        macros = offsets.macros(kernel, _possible_cpus(), links, bpfsys.has_fetch())
         self._kernel = kernel
         self._cast = kernel.id(offsets.CAST_FUNCTION, btf.FUNC) if macros["FAST"] else None
         self._pcap = pcap.function(self.filter.pcap) if self.filter.pcap is not None else None
         self.times["types"] = time.monotonic() - start
         start = time.monotonic()
-        self._programs = compile.programs("nattrace.c", macros, digest, ["tap", *tracepoints.FUNCTIONS])
+        self._programs = compile.programs(
+            "nattrace.c", macros, digest, [*(("tap",) if links else ("on_call", "on_return")), *tracepoints.FUNCTIONS]
+        )
         self.times["cached" if self._programs.cached else "compile"] = time.monotonic() - start
 
     def _make_maps(self) -> None:
@@ -142,6 +150,7 @@ class Session:
             (b.RINGBUF, 0, 0, self._ring_size, "nt_events", 0),
             (b.RINGBUF, 0, 0, max(self._ring_size // 2, mmap.PAGESIZE), "nt_losses", 0),
             (b.PERCPU_HASH, 56, 32, totals, "nt_totals", 0),
+            *(() if self.backend != "kprobes" else KPROBE_MAPS),
         )
         for number, shape in enumerate(shapes, 1):
             self._maps[number] = bpfsys.map_create(*shape)
@@ -166,6 +175,12 @@ class Session:
         )
         return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{kind.name}")
 
+    def _load_kprobe(self, function: str, kind: int) -> int:
+        code = compile.link(
+            self._programs.code[function], self._maps, self._config, None, {compile.KIND: kind}, self._pcap
+        )
+        return bpfsys.prog_load(bpfsys.KPROBE, code, f"nattrace_{function}", version=_kernel_version())
+
     def _attach(self) -> None:
         start = time.monotonic()
         wanted = [stream for stream in self.streams if stream != "tap"]
@@ -176,7 +191,10 @@ class Session:
             for ns in self.namespaces:
                 self.chains[ns.name] = plan.chains_of(ns)
                 planned += plan.slots(ns, self.chains[ns.name], self.families)
-            self.slots, links = netfilter_link.attach(planned, self._load_tap)
+            if self.backend == "kprobes":
+                self.slots, links = kprobes.attach(planned, self._load_kprobe, self._maps[8])
+            else:
+                self.slots, links = netfilter_link.attach(planned, self._load_tap)
             self._fds += links
         self.times["attach"] = time.monotonic() - start
 
@@ -274,6 +292,15 @@ def _possible_cpus() -> int:
         return os.cpu_count() or 1
 
 
+def _kernel_version() -> int:
+    """LINUX_VERSION_CODE, which kprobe programs had to name before 5.0."""
+    major, minor, patch = (
+        int("".join(c for c in part if c.isdigit()) or 0)
+        for part in (platform.release().split("-")[0] + ".0.0").split(".")[:3]
+    )
+    return major << 16 | minor << 8 | min(patch, 255)
+
+
 class _permissions:
     """EPERM while probes are opened is a missing privilege, and said so."""
 
@@ -285,7 +312,7 @@ class _permissions:
             if error.errno in (1, 13) and not error.log:
                 raise MissingFacility(
                     f"the kernel does not let this user load probes ({error.filename}: {error.strerror})",
-                    remedy="run it with sudo, or with the capabilities CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and CAP_SYS_ADMIN",
+                    remedy="run it with sudo, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN (CAP_SYS_ADMIN too for --netns)",
                 ) from error
             tail = " ".join(error.log.split()[-40:])
             raise MissingFacility(

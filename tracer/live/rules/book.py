@@ -11,10 +11,11 @@ list is the n-th ``-A`` line of that chain in ``iptables-save``. Native tables a
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ....sim.errors import RuleError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ....sim.model.world import Host
 
 TRIES = 5
+LEGACY_NEEDS = "reading them needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_DAC_READ_SEARCH"
 IPTABLES_TABLES = frozenset(("filter", "nat", "mangle", "raw", "security"))
 _LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 _POLICY = re.compile(r":(\S+) (\S+) \[(\d+):(\d+)\]")
@@ -87,9 +89,12 @@ class KnownRule(NamedTuple):
 
 
 class RuleBook:
-    """All rules of a namespace at one generation of its rule set."""
+    """All rules of a namespace at one generation of its rule set. ``unread``: what there may be besides, and why."""
 
-    def __init__(self, known: Iterable[KnownRule], chains: Iterable[NftChain], generation_id: int) -> None:
+    def __init__(
+        self, known: Iterable[KnownRule], chains: Iterable[NftChain], generation_id: int, unread: Sequence[str] = ()
+    ) -> None:
+        self.unread = tuple(unread)
         self.rules = {rule.place: rule for rule in known}
         self.chains = {(c.family, c.table, c.name): c for c in chains}
         self.generation = generation_id
@@ -104,12 +109,13 @@ class RuleBook:
             for _ in range(TRIES):
                 before = generation(sock)
                 chains, listed = base_chains(sock=sock), rules(sock=sock)
+                unread: list[str] = []
                 with entered(netns):
-                    texts = _texts(listed)
+                    texts = _texts(listed, unread)
                 if generation(sock) == before:
                     break
         known = [*_from_nft(listed, texts), *_from_legacy(texts)]
-        return cls(_with_lines(known, host), chains, before)
+        return cls(_with_lines(known, host), chains, before, unread)
 
     def by_handle(self, family: str, table: str, chain: str, handle: int) -> KnownRule | None:
         """The rule of an nf_tables message."""
@@ -124,7 +130,7 @@ class RuleBook:
         return self.chains.get((family, table, name))
 
 
-def _texts(listed: list[NftRule]) -> dict[str, str]:
+def _texts(listed: list[NftRule], unread: list[str]) -> dict[str, str]:
     """What the tools print, asked only where it can be without loading or registering anything."""
     tables = {(rule.family, rule.table) for rule in listed}
     words = {}
@@ -133,17 +139,25 @@ def _texts(listed: list[NftRule]) -> dict[str, str]:
             words[f"{tool}-nft"] = [nft_save(tool), "-c"]
     if tables:
         words["nft"] = ["nft", "-a", "list", "ruleset"]
-    if legacy_tables():
-        words["iptables-legacy"] = ["iptables-legacy-save", "-c"]
-    if legacy_tables6():
-        words["ip6tables-legacy"] = ["ip6tables-legacy-save", "-c"]
-    return {name: _printed(command) for name, command in words.items()}
+    for tool, there, names in (("iptables", legacy_tables, "ip"), ("ip6tables", legacy_tables6, "ip6")):
+        path = f"/proc/thread-self/net/{names}_tables_names"
+        if there():
+            words[f"{tool}-legacy"] = [f"{tool}-legacy-save", "-c"]
+        elif os.path.exists(path) and not os.access(path, os.R_OK, effective_ids=True):
+            unread.append(f"rules of {tool}-legacy: {LEGACY_NEEDS}")
+    return {name: _printed(command, unread) for name, command in words.items()}
 
 
-def _printed(command: list[str]) -> str:
+def _printed(command: list[str], unread: list[str]) -> str:
     if shutil.which(command[0]) is None:
+        unread.append(f"{command[0]} is not installed")
         return ""
-    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        why = words[-1] if words else f"status {done.returncode}"
+        unread.append(f"{command[0]}: {LEGACY_NEEDS if 'must be root' in why else why}")
+    return done.stdout
 
 
 def _from_nft(listed: list[NftRule], texts: Mapping[str, str]) -> Iterable[KnownRule]:
