@@ -190,8 +190,9 @@ def _candidates(ctx: Ctx, zone: int, t: Tuple) -> Iterator[tuple[Conn, int]]:
 def in_bucket(ctx: Ctx, zone: int, zones: Zones, t: Tuple, skip: int | None = None) -> tuple[Conn, int] | None:
     """One hash bucket walked for ``t``: the tuples keyed with zone id ``zone``. Returns (entry, direction)."""
     table = ctx.hs.ct
-    hit = table.by_tuple.get((zone, t))
-    if hit is not None and hit[0] != skip:
+    for hit in table.at(zone, t):
+        if hit[0] == skip:
+            continue
         conn = table.entries[hit[0]]
         if _has_key(conn, hit[1], zones) and not expired(ctx, conn):
             return conn, hit[1]
@@ -585,7 +586,7 @@ def _insert_reply_only(ctx: Ctx, conn: Conn) -> Verdict:
     status = conn.status | IPS_FIXED_TIMEOUT | IPS_NAT_CLASH | IPS_CONFIRMED
     table = ctx.hs.ct
     conn = table.update(conn, status=status, timeout_at=ctx.now + CLASH_TIMEOUT_S)
-    table.by_tuple[conn.zones[REPLY], conn.tuples[REPLY]] = (conn.conn_id, REPLY)
+    table.hash(conn, REPLY)
     if conn.tuples[REPLY].drawn:
         table.drawn += (conn.conn_id,)
     ctx.step(

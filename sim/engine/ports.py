@@ -160,13 +160,12 @@ class _Search:
                 self._see(other, port, zones)
 
     def _see(self, key: Tuple, port: int, zones: Zones) -> None:
-        hit = self.ctx.hs.ct.by_tuple.get((zones[REPLY], key))
-        if hit is None or hit[0] == self.conn.conn_id:
-            return
-        conn = self.ctx.hs.ct.entries[hit[0]]
-        if conn.zones[hit[1]] != zones[hit[1]] or conntrack.expired(self.ctx, conn) or _same_flow(conn, self.conn):
-            return
-        self.taken[port] = conn
+        for conn_id, direction in self.ctx.hs.ct.at(zones[REPLY], key):
+            conn = self.ctx.hs.ct.entries[conn_id]
+            if conn_id == self.conn.conn_id or conn.zones[direction] != zones[direction]:
+                continue
+            if not conntrack.expired(self.ctx, conn) and not _same_flow(conn, self.conn):
+                self.taken[port] = conn
 
     def _see_drawn(self, conn_id: int, reply: Tuple, field: str) -> None:
         conn = self.ctx.hs.ct.entries.get(conn_id)
@@ -195,8 +194,8 @@ class _Search:
         if tcp.state_of(self.conn).state != tcp.SYN_SENT:
             return
         for port, other in tuple(self.taken.items()):
-            hit = self.ctx.hs.ct.by_tuple.get((self.conn.zones[REPLY], invert(self.with_port(port)) or self.t))
-            if hit is not None and hit[1] == REPLY and tcp.may_be_evicted(self.ctx, other, self.conn):
+            places = self.ctx.hs.ct.at(self.conn.zones[REPLY], invert(self.with_port(port)) or self.t)
+            if (other.conn_id, REPLY) in places and tcp.may_be_evicted(self.ctx, other, self.conn):
                 self.takeable[port] = self.taken.pop(port)
 
     def _take(self, port: int) -> Tuple:

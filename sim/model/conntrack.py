@@ -122,15 +122,18 @@ class Conn:
 class ConntrackTable:
     """All entries of one network namespace, confirmed or not.
 
-    ``entries``: id -> Conn. ``by_tuple``: (zone of that direction, Tuple) -> (id, direction), confirmed only.
+    ``entries``: id -> Conn. ``by_tuple``: (zone of that direction, Tuple) -> (id, direction), confirmed only; ``shared``:
+    the older ones of those that have the same key, which zones of one direction make possible (one's answers are the
+    other's requests).
     ``order`` of dicts is insertion order, which is what "most recently added" questions need.
     """
 
-    __slots__ = ("by_source", "by_tuple", "drawn", "entries", "expectations", "leftover", "next_id")
+    __slots__ = ("by_source", "by_tuple", "drawn", "entries", "expectations", "leftover", "next_id", "shared")
 
     def __init__(self) -> None:
         self.entries: dict[int, Conn] = {}
         self.by_tuple: dict[tuple[int, Tuple], tuple[int, int]] = {}
+        self.shared: dict[tuple[int, Tuple], tuple[tuple[int, int], ...]] = {}
         # nf_nat bysource: (zone of orig, family, proto, src, sport) -> ids, in order of addition
         self.by_source: dict[tuple[Any, ...], tuple[int, ...]] = {}
         self.drawn: tuple[int, ...] = ()  # ids of confirmed entries with a drawn port
@@ -143,6 +146,7 @@ class ConntrackTable:
         twin = ConntrackTable.__new__(ConntrackTable)
         twin.entries = self.entries.copy()
         twin.by_tuple = self.by_tuple.copy()
+        twin.shared = self.shared.copy() if self.shared else {}
         twin.by_source = self.by_source.copy()
         twin.drawn = self.drawn
         twin.expectations = self.expectations
@@ -171,17 +175,39 @@ class ConntrackTable:
         """Hash a (now confirmed) entry under both tuples."""
         self.entries[conn.conn_id] = conn
         for direction in (ORIGINAL, REPLY):
-            self.by_tuple[conn.zones[direction], conn.tuples[direction]] = (conn.conn_id, direction)
+            self.hash(conn, direction)
         if conn.tuples[0].drawn or conn.tuples[1].drawn:
             self.drawn += (conn.conn_id,)
+
+    def hash(self, conn: Conn, direction: int) -> None:
+        """Put one direction of an entry into the table."""
+        key, place = (conn.zones[direction], conn.tuples[direction]), (conn.conn_id, direction)
+        old = self.by_tuple.get(key)
+        if old is not None and old != place:
+            self.shared[key] = (old, *self.shared.get(key, ()))
+        self.by_tuple[key] = place
+
+    def at(self, zone: int, t: Tuple) -> tuple[tuple[int, int], ...]:
+        """(id, direction) of all that is hashed under a tuple with a zone id, newest first."""
+        first = self.by_tuple.get((zone, t))
+        if first is None:
+            return ()
+        return (first, *self.shared.get((zone, t), ())) if self.shared else (first,)
+
+    def _unhash(self, conn: Conn, direction: int) -> None:
+        key, place = (conn.zones[direction], conn.tuples[direction]), (conn.conn_id, direction)
+        others = tuple(other for other in self.at(*key) if other != place)
+        if not others:
+            self.by_tuple.pop(key, None)
+            self.shared.pop(key, None)
+        elif self.shared:
+            self.by_tuple[key], self.shared[key] = others[0], others[1:]
 
     def remove(self, conn: Conn) -> None:
         """Forget an entry, confirmed or not."""
         self.entries.pop(conn.conn_id, None)
         for direction in (ORIGINAL, REPLY):
-            key = (conn.zones[direction], conn.tuples[direction])
-            if self.by_tuple.get(key) == (conn.conn_id, direction):
-                del self.by_tuple[key]
+            self._unhash(conn, direction)
         orig = conn.tuples[0]
         source = (conn.zones[0], orig.family, orig.proto, orig.src, orig.sport)
         left = tuple(i for i in self.by_source.get(source, ()) if i != conn.conn_id)
