@@ -12,9 +12,12 @@ from ..record import NamedTuple
 from .style import Style, clean, fit, wrap
 
 if TYPE_CHECKING:
+    from ..explain.difference import Difference
     from ..explain.fixes import Fix
 
 INDENT = 6
+SCREEN = 25  # lines that an answer should fit in: what matters least is left to -v until it does
+MOST_TERSE = 5
 LEFT = 46  # columns that the left part of the path takes where names are short
 DULL_FIELDS = {"ttl"}
 QUIET = {None, "ACCEPT", "CONTINUE", "RETURN", "JUMP", "GOTO"}
@@ -72,7 +75,9 @@ def render(
 ) -> str:
     """The whole answer, each line no wider than ``width``."""
     page = Page(explanation, width, verbose)
-    lines = [page.one_line()] if quiet else [*page.verdict(), *page.body()]
+    lines = [page.one_line()] if quiet else page.whole()
+    if len(lines) > SCREEN and not (verbose or quiet):
+        lines = next((short for short in map(page.shorter, range(1, MOST_TERSE + 1)) if len(short) <= SCREEN), lines)
     style = Style(colour)
     return "\n".join(style(line.text.rstrip(), *line.paint) for line in lines) + "\n"
 
@@ -85,6 +90,14 @@ class Page:
         self.width = width
         self.verbose = verbose
         self.several = len(explanation.trial.world.hosts) > 1
+        self.terse = 0  # 1: no second fix … 5: only the decisive steps
+
+    def whole(self) -> list[Line]:
+        return [*self.verdict(), *self.body()]
+
+    def shorter(self, terse: int) -> list[Line]:
+        self.terse = terse
+        return self.whole()
 
     # ------------------------------------------------------------------------------------------ parts
 
@@ -112,6 +125,8 @@ class Page:
         for expectation in self.x.expectations:
             word = {True: "as expected", False: "not as expected", None: "undecided"}[expectation.met]
             lines += self.block("EXPECT", f"{expectation.text}: {word}; {expectation.why}", gap=False)
+            if expectation.differs is not None:
+                lines += self.block("PARTS ", self.parting(expectation.differs), gap=False)
         if self.x.cause:
             lines += self.block("WHY", self.x.cause)
         lines += self.also()
@@ -121,10 +136,17 @@ class Page:
         lines += self.assumptions()
         return lines
 
+    def parting(self, differs: Difference) -> str:
+        """The first deciding point: what is there, and what would be for the expectation to hold."""
+        number = self.x.numbers.get(differs.place, 0) if differs.place is not None else 0
+        at = f"at step {number}" if number else f"on {differs.host}"
+        return f"{at} {differs.actual}; as expected it would be {differs.expected}"
+
     def also(self) -> list[Line]:
         """Further causes, then remarks."""
         causes = [d for d in self.x.diagnosis[1:] if self.verbose or d.code != "private_source_leaves"]
-        shown = [*causes[: None if self.verbose else 2], *self.x.remarks[: None if self.verbose else 2]]
+        most = None if self.verbose else 2 if self.terse < 2 else 1 if self.terse < 4 else 0
+        shown = [*causes[:most], *self.x.remarks[:most]]
         lines: list[Line] = []
         for item in shown:
             text = f"{self.x.numbered(item.text, item)} [{item.code}]"
@@ -163,13 +185,24 @@ class Page:
         counts: dict[str, int] = {}
         total = [h.host for h in leaf.hops]
         lines: list[Line | Row] = []
+        folded = self.folded(leaf)
         for index, hop in enumerate(leaf.hops):
+            if index in folded:
+                if index == folded.start:
+                    lines.append(Line(f"  … {len(folded)} more passes like these"))
+                counts[hop.host] = counts.get(hop.host, 0) + 1
+                continue
             counts[hop.host] = counts.get(hop.host, 0) + 1
             name = clean(hop.host)
             if total.count(hop.host) > 1:
                 name = f"pass {counts[hop.host]}  {name}"
             lines += self.hop(leaf, phase, index, hop, name)
         return lines
+
+    def folded(self, leaf: Leaf) -> range:
+        """Passes of a packet that goes round and round which say nothing new."""
+        rounds = len(leaf.hops)
+        return range(5, rounds - 1) if leaf.outcome == "looped" and rounds > 8 and not self.verbose else range(0)
 
     def hop(self, leaf: Leaf, phase: str, index: int, hop: Hop, name: str) -> list[Line | Row]:
         last = index == len(leaf.hops) - 1
@@ -192,7 +225,9 @@ class Page:
     def shown(self, phase: str, hop: int, index: int, step: Step, last: bool) -> bool:
         if self.verbose or (phase, hop, index) in self.x.marks:
             return True
-        if step.matched is False:
+        if step.matched is False or (self.terse >= 3 and step.stage == "routing" and _dull_routing(step)):
+            return False
+        if self.terse >= 5 and not step.changes.keys() - DULL_FIELDS:
             return False
         if step.stage in ("rerouting", "fragmentation"):
             return True
@@ -264,7 +299,7 @@ class Page:
             works = works[:1]  # a variant of the first, not another way
         failing = [f for f in self.x.fixes if f.result != WORKS]
         lines: list[Line] = []
-        for i, fix in enumerate(works[: None if self.verbose else 2]):
+        for i, fix in enumerate(works[: None if self.verbose else 2 if self.terse < 1 else 1]):
             lines += [Line("")] if i == 0 else []
             lines += self.fix("FIX" if i == 0 else "OR", fix, ("green",))
         for fix in failing[: None if self.verbose else (1 if works else 2)]:
@@ -320,6 +355,11 @@ class Page:
                 "UNREAD ", f"{rules} in chains that the packet does not reach (--strict reads all)", gap=False
             )
         return lines
+
+
+def _dull_routing(step: Step) -> bool:
+    """Local delivery, and what the routing rules that every host has lead to."""
+    return (step.text or "").startswith(("local ", "main: ", "rule 32766"))
 
 
 def _alike(first: Fix, other: Fix) -> bool:

@@ -18,6 +18,7 @@ HOME = Path(__file__).resolve().parents[2] / "docs" / "causes"
 class Cause:
     """``flow`` fails in ``topology`` after ``history``; ``code`` is what the answer's first line names.
 
+    ``cure``: (host, command) where no fix can be offered; ``judged_by``: the test that sees it cured, where another one does.
     ``source``: the address that the packet must leave with once the cause is gone; ``symptom``: in users' words.
     """
 
@@ -28,6 +29,8 @@ class Cause:
     source: str | None
     symptom: str | None
     history: tuple[dict[str, Any], ...]
+    cure: tuple[tuple[str, str], ...]
+    judged_by: str | None
     topology: Topology
 
     @property
@@ -40,7 +43,8 @@ def cause(name: str) -> Cause:
     data = tomllib.loads((HOME / name / "cause.toml").read_text())
     return Cause(
         name, data["title"], data["flow"], data["code"], data.get("source"), data.get("symptom"),
-        tuple(data.get("history", ())), load_topology(HOME / name / "lab.toml"),
+        tuple(data.get("history", ())), tuple((c["host"], c["command"]) for c in data.get("cure", ())), data.get("judged_by"),
+        load_topology(HOME / name / "lab.toml"),
     )  # fmt: skip
 
 
