@@ -7,7 +7,7 @@ import struct
 import time
 from typing import Any
 
-from ..live.ctevents import ConntrackEvents
+from ..live.ctevents import ConntrackEvent, ConntrackEvents
 from ..live.flow import FlowKey
 from ..live.nfnl.listing import base_chains
 from ..live.nfnl.sock import Refused
@@ -92,7 +92,8 @@ def conntrack_events() -> Outcome:
         table.add_rule("c", [load_ct(0), equal(struct.pack("=I", 8)), verdict(1)])  # ct state new
         table.commit()
         send_datagram()
-        deadline, found = time.monotonic() + PATIENCE, []
+        deadline = time.monotonic() + PATIENCE
+        found: list[ConntrackEvent] = []
         while not found and time.monotonic() < deadline:
             found = events.read(0.2)
     return (YES, f"a {found[0].kind} entry was told") if found else (NO, "a new entry was not told")

@@ -301,7 +301,7 @@ class _Queue:
         self._now: Seen | None = None
         try:
             with entered(netns):
-                self.queue = NetfilterQueue()
+                self.queue: Any = NetfilterQueue()  # its run_socket() takes whatever has a recv()
             self.queue.bind(queue, self._packet, max_len=max_len)
         except OSError as error:
             if not os.path.exists("/proc/self/net/netfilter/nfnetlink_queue"):

@@ -235,10 +235,10 @@ def _with_lines(known: Iterable[KnownRule], host: Host | None) -> Iterable[Known
     for table in host.tables:
         tables[table.backend, FAMILY_NAME.get(table.family, ""), table.name] = table
     for rule in known:
-        table = tables.get((rule.backend, rule.family, rule.table))
-        if table is None and rule.backend == "legacy":
-            table = tables.get(("iptables", rule.family, rule.table))
-        yield rule if table is None else _looked_up(rule, table)
+        theirs = tables.get((rule.backend, rule.family, rule.table))
+        if theirs is None and rule.backend == "legacy":
+            theirs = tables.get(("iptables", rule.family, rule.table))
+        yield rule if theirs is None else _looked_up(rule, theirs)
 
 
 def _looked_up(rule: KnownRule, table: Any) -> KnownRule:
