@@ -15,7 +15,7 @@ from ..model.drawn import Drawn
 from ..model.result import Hop, Leaf, Reason
 from ..model.world import World
 from ..record import dataclass, field
-from .parts import DECIDED_HERE, SAMPLE, Diagnosis, Mark, Place
+from .parts import DECIDED_HERE, SAMPLE, WORKS, WRONG, Diagnosis, Mark, Place
 from .trial import FORWARD, REPLY, Trial, attempt
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Explanation:
         document["fixes"] = [f.to_json() for f in self.fixes]
         document["captures"] = captures(self.trial)
         if self.expectations:
-            document["expect"] = [{"text": e.text, "met": e.met, "why": e.why} for e in self.expectations]
+            document["expect"] = [e.to_json(self.numbers) for e in self.expectations]
         if self.before is not None:
             document["what_if"] = self.edits
             document["before"] = self.before.to_json()
@@ -84,13 +84,22 @@ def explain(
 ) -> Explanation:
     """Play, judge, diagnose and look for fixes."""
     trial = attempt(world, question, verbose=True)
+    expectations: list[Expectation] = []
+    goal = None
+    if expect:
+        from .expect import check
+        from .goal import goal_of
+
+        expectations = [check(trial, text) for text in expect]
+        goal = goal_of(trial, expect)
     remedies: list[Fix] = []
     found: list[Diagnosis] = []
-    if trial.obstacle is not None:  # the search costs nothing, not even its import, where nothing is wrong
+    wanting = trial.obstacle is not None if goal is None else not goal.reached(trial)
+    if trial.obstacle is not None or wanting:  # the search costs nothing, not even its import, where nothing is wrong
         from .diagnose import diagnose
         from .fixes import find_fixes
 
-        remedies = find_fixes(trial, sample) if fixes else []
+        remedies = find_fixes(trial, sample, goal) if fixes and wanting else []
         found = diagnose(trial, remedies)
     unsure = undecided(trial)
     code = unsure.code if unsure else found[0].code if found else trial.leaf.reason.code
@@ -108,11 +117,21 @@ def explain(
     out.verdict = verdict(trial, found)
     out.assumptions = _assumptions(world, trial)
     out.unread = unread_rules(trial.world)
-    if expect:
-        from .expect import check
-
-        out.expectations = [check(trial, text) for text in expect]
+    out.expectations = [_parting(out, e) for e in expectations]
     return out
+
+
+def _parting(out: Explanation, expectation: Expectation) -> Expectation:
+    """An expectation that is not met, with the first point at which the world in which it is met goes another way."""
+    best = next((f for f in out.fixes if f.result == WORKS), None)
+    if expectation.met is not False or best is None:
+        return expectation
+    from .difference import difference
+
+    found = difference(out.trial, attempt(best.trial.world, out.question, verbose=True))
+    if found is not None and found.place is not None:
+        out.marks.setdefault(found.place, WRONG)
+    return expectation._replace(differs=found)
 
 
 def unread_rules(world: World) -> int:

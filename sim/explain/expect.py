@@ -6,11 +6,15 @@ Forms: ``delivered``, ``dropped`` … (any outcome), ``rule TABLE:CHAIN:N``, ``s
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import InputError
 from ..model.addr import parse_addr
 from ..model.result import Hop, Step
 from ..model.rule import HOOK_NUMBER
 from ..record import NamedTuple
+from .difference import Difference
+from .parts import Place
 from .passes import NAT_TARGETS
 from .trial import Trial
 
@@ -19,11 +23,21 @@ FORMS = "delivered | left | dropped | rejected | unreachable | rule nat:POSTROUT
 
 
 class Expectation(NamedTuple):
-    """``met`` None: undecided (the outcome is unknown)."""
+    """``met`` None: undecided (the outcome is unknown). ``differs``: the first point at which a world in which it holds parts."""
 
     text: str
     met: bool | None
     why: str
+    differs: Difference | None = None
+
+    def to_json(self, numbers: dict[Place, int]) -> dict[str, Any]:
+        """``differs.step``: its number in the path."""
+        out: dict[str, Any] = {"text": self.text, "met": self.met, "why": self.why, "differs": None}
+        if self.differs is not None:
+            step = numbers.get(self.differs.place) if self.differs.place is not None else None
+            d = self.differs
+            out["differs"] = {"host": d.host, "step": step, "actual": d.actual, "expected": d.expected}
+        return out
 
 
 def check(trial: Trial, text: str) -> Expectation:
@@ -134,8 +148,17 @@ def _not_visited(hop: Hop, table: str, chain: str) -> str:
     return f"the packet did not get as far as {chain}" if hop.out_dev is None else f"{chain} has no rule that was met"
 
 
+def end_of(text: str) -> tuple[str, str]:
+    """``A:P``, ``[A]:P`` or ``A`` as address and port (empty: any)."""
+    if text.startswith("["):
+        addr, _, port = text[1:].partition("]")
+        return addr, port.removeprefix(":")
+    addr, colon, port = text.rpartition(":")
+    return (addr, port) if colon and ":" not in addr else (text, "")
+
+
 def _translated(trial: Trial, verb: str, wanted: str) -> tuple[bool, str]:
-    addr, _, port = wanted.partition(":")
+    addr, port = end_of(wanted)
     key, port_key = ("src", "sport") if verb == "snat" else ("dst", "dport")
     last = "the source stays" if verb == "snat" else "the destination stays"
     for hop in trial.leaf.hops:

@@ -20,6 +20,7 @@ from .candidates import Candidate, Scene
 from .candidates import _gateways as gateways
 from .candidates import _translate as translate
 from .expect import OUTCOMES, check
+from .expect import end_of as named_end
 from .parts import FAILS, FORWARD_ONLY, WORKS
 from .passes import NAT_TARGETS, passes_of
 from .spots import Spot, end_of, selector, spots
@@ -179,7 +180,7 @@ def _translated(goal: Goal, trial: Trial, words: list[str]) -> Iterator[Candidat
     source = words[0].lower() == "snat"
     chains = ("POSTROUTING",) if source else ("PREROUTING", "OUTPUT")
     target = f"SNAT --to-source {words[1]}" if source else f"DNAT --to-destination {words[1]}"
-    address = words[1].rpartition(":")[0] if words[1].count(":") == 1 else words[1]
+    address, port = named_end(words[1])
     here = [s for s in spots(trial) if s.phase == FORWARD and s.table == "nat" and s.chain in chains]
     owners = {
         h.name for h in trial.world.hosts.values() for a in h.addresses if format_addr(a.family, a.local) == address
@@ -201,9 +202,10 @@ def _translated(goal: Goal, trial: Trial, words: list[str]) -> Iterator[Candidat
             for edit in (e for rule in existing for e in _made_to_match(trial, spot, rule)):
                 yield Candidate((*prefix, edit), unlikely=aside)
             match = f"{selector(spot)}{f' -o {spot.hop.out_dev}' if source and spot.hop.out_dev else ''}"
-            if words[1].count(":") == 1 and spot.fields.get("proto") not in ("tcp", "udp"):
+            if port and spot.fields.get("proto") not in ("tcp", "udp"):
                 continue
-            place = f"-I {spot.chain} {spot.first()}" if spot.steps else f"-A {spot.chain}"
+            number = f" {spot.first()}" if spot.first() > 1 else ""
+            place = f"-I {spot.chain}{number}" if spot.steps else f"-A {spot.chain}"
             yield Candidate((*prefix, scene.rule(f"-t nat {place} {match} -j {target}")), unlikely=aside)
             edit = _other_target(scene, spot, target)
             if edit is not None:

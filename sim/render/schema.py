@@ -192,7 +192,22 @@ def why() -> Schema:
         ),
     }
     optional = {
-        "expect": _array(_object({"text": TEXT, "met": _maybe("boolean"), "why": TEXT})),
+        "expect": _array(
+            _object(
+                {
+                    "text": TEXT,
+                    "met": _maybe("boolean"),
+                    "why": TEXT,
+                    "differs": {
+                        "anyOf": [
+                            _object({"host": TEXT, "step": _maybe("integer"), "actual": TEXT, "expected": TEXT}),
+                            {"type": "null"},
+                        ]
+                    },
+                },
+                ["text", "met", "why"],
+            )
+        ),
         "what_if": _array(TEXT),
         "before": {"type": "object"},
     }
