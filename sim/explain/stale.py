@@ -1,0 +1,130 @@
+"""Connection entries that keep a translation which the rules would not choose any more, and what deleting them hits.
+
+Only the first packet of a connection consults the nat table. An entry that a steady sender keeps alive (UDP, mostly) goes on
+translating as the rules were when it was made: to a DNAT target that is gone, or with the address of an uplink that is not
+used any more. Whether an entry is stale is found out by playing the same packet without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..model.addr import format_addr
+from ..model.conntrack import Conn
+from ..model.packet import PROTO_NAME, WITH_PORTS
+from ..model.result import Leaf
+from ..model.where import Where
+from ..model.world import World
+from ..record import NamedTuple
+from .parts import Diagnosis
+from .passes import passes_of
+from .trial import Trial, attempt
+from .whatif import ConntrackDelete
+
+
+class Stale(NamedTuple):
+    """An entry with its old and new translation, and the entries of the host that keep the same old one.
+
+    ``hits``: other entries that the exact command would delete; ``wider``: a command for all that share the translation.
+    """
+
+    host: str
+    conn: Conn
+    old: str
+    new: str
+    edit: ConntrackDelete
+    hits: int
+    wider: str
+    wider_hits: int
+    trial: Trial  # without the entry
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "host": self.host, "entry": str(self.conn.where), "old": self.old, "new": self.new,
+            "command": self.edit.commands()[0], "other_entries_hit": self.hits,
+            "wider_command": self.wider, "wider_hits": self.wider_hits,
+        }  # fmt: skip
+
+
+def stale_entries(trial: Trial) -> list[Stale]:
+    """Entries of the snapshot that decide about the flow otherwise than the rules would now."""
+    found = []
+    for one in passes_of(trial.world, trial.leaf):
+        if one.conn_where is None:
+            continue
+        conn, host = one.conn, trial.world.hosts[one.hop.host]
+        edit = ConntrackDelete(host.name, conn.tuples[0], conn.zones[0])
+        fresh = attempt(edit.apply(trial.world), trial.question)
+        now = _translation(trial.leaf, host.name)
+        then = [_translation(leaf, host.name) for leaf in fresh.forward.leaves]
+        if now not in then and fresh.leaf.outcome not in ("dropped", "rejected", "unreachable"):
+            alike = sum(1 for c in host.conns if _alike(c, conn))
+            hits = others_hit(trial.world, edit)
+            found.append(Stale(host.name, conn, now, then[0], edit, hits, _wider(conn), alike, fresh))
+    return found
+
+
+def _translation(leaf: Leaf, host: str) -> str:
+    """What a host makes of the packet: the ends, and the interface it leaves by. Source ports may be drawn anew: left out."""
+    hop = next((h for h in leaf.hops if h.host == host), None)
+    if hop is None:
+        return ""
+    packet = hop.after or hop.before
+    port = f":{packet['dport']}" if isinstance(packet.get("dport"), int) else ""
+    out = f" by {hop.out_dev}" if hop.out_dev else ""
+    return f"{packet.get('src')} → {packet.get('dst')}{port}{out}"
+
+
+def others_hit(world: World, edit: ConntrackDelete) -> int:
+    """How many other entries ``conntrack -D`` would delete: what it does not name, it does not ask for."""
+    return sum(1 for c in world.hosts[edit.host].conns if c.tuples[0] == edit.orig) - 1 if not edit.zone else 0
+
+
+def _alike(conn: Conn, model: Conn) -> bool:
+    """Same service, same answering end: what the wider command selects."""
+    (orig, reply), (other, answer) = conn.tuples, model.tuples
+    same = (orig.proto, orig.dst, orig.dport, reply.src) == (other.proto, other.dst, other.dport, answer.src)
+    return same and (answer.dst == other.src or reply.dst == answer.dst)
+
+
+def _wider(conn: Conn) -> str:
+    """One command for all entries with this old translation."""
+    orig, reply = conn.tuples
+    words = f"conntrack -D -p {PROTO_NAME.get(orig.proto, orig.proto)} -d {format_addr(orig.family, orig.dst)}"
+    if orig.proto in WITH_PORTS:
+        words += f" --dport {orig.dport}"
+    words += f" --reply-src {format_addr(reply.family, reply.src)}"
+    if reply.dst != orig.src:
+        words += f" --reply-dst {format_addr(reply.family, reply.dst)}"
+    return words
+
+
+def stale_remarks(trial: Trial) -> list[Diagnosis]:
+    """A word about each stale entry, for flows that get through with it as well as for those that do not."""
+    return [Diagnosis("stale_entry", _text(one), _where(one)) for one in stale_entries(trial)[:2]]
+
+
+def _text(one: Stale) -> str:
+    text = (
+        f"the connection is in the conntrack table of {one.host} already ({one.conn.where}): it goes on as {one.old}; a new "
+        f"one would go as {one.new}. {one.edit.commands()[0]} makes the rules decide again"
+    )
+    hit = (
+        f" and hits {one.hits} other {'entry' if one.hits == 1 else 'entries'}"
+        if one.hits
+        else ", and hits no other entry"
+    )
+    more = one.wider_hits - 1
+    also = (
+        f"; {more} other {'entry keeps' if more == 1 else 'entries keep'} the old translation: {one.wider}"
+        if more > 0
+        else ""
+    )
+    return text + hit + also
+
+
+def _where(one: Stale) -> tuple[Where, ...]:
+    return (one.conn.where,) if one.conn.where is not None else ()
+
+
+__all__ = ["Stale", "others_hit", "stale_entries", "stale_remarks"]
