@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from ..errors import InputError, RuleError
 from ..model.rule import HOOK_NUMBER
@@ -36,9 +37,9 @@ class Declared(NamedTuple):
     offset: int
 
 
-def _runs(text: str, head_end: int) -> re.Pattern[str]:
-    """What matches the lines of a table whose first one begins after ``head_end``: all have counters, or none."""
-    return _RUNS_COUNTED if text.startswith("[", head_end + 1) else _RUNS
+def _runs(text: str, head_end: int) -> Any:
+    """The pattern for a table whose first rule begins after ``head_end``: all of its lines have counters, or none."""
+    return _RUNS_COUNTED if text.startswith("[", head_end + 1) else _RUNS  # Any: the type checker knows no scanner()
 
 
 def excerpt(text: str) -> str:
@@ -131,7 +132,7 @@ class Searched:
         runs: dict[str, int] = {}
         several: dict[str, list[int]] = {}
         run = None
-        for run in iter(_runs(text, head_end).scanner(text, head_end).match, None):  # type: ignore[attr-defined]
+        for run in iter(_runs(text, head_end).scanner(text, head_end).match, None):
             name = run[1]
             if name in runs:  # in a file put together by hand
                 several.setdefault(name, [runs[name]]).append(run.start())
@@ -207,7 +208,7 @@ class Searched:
         rows: list[Row] = []
         for start in self._several.get(name) or ((first,) if first >= 0 else ()):
             offset = start + 1
-            for line in runs.match(text, start)[0][1:].split("\n"):  # type: ignore[index]  # it matched before
+            for line in runs.match(text, start)[0][1:].split("\n"):
                 rows.append(offset)
                 offset += len(line) + 1
         return rows

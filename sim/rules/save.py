@@ -202,7 +202,8 @@ class LazyTable:
     def __init__(self, source: Source, base: LazyChains, region: tuple[int, int], notes: tuple[str, ...] = (),
                  edited: Mapping[str, Any] | None = None, checked: bool = False) -> None:  # fmt: skip
         self.source, self.region, self.edited = source, region, edited or {}
-        self.chains: Mapping[str, Any] = ChainMap(dict(self.edited), base) if edited else base  # type: ignore[arg-type]
+        unedited: Any = base  # a ChainMap only writes to its first map
+        self.chains: Mapping[str, Any] = ChainMap(dict(self.edited), unedited) if edited else base
         self._base, self._checked = base, checked
         self.backend, self.family, self.name = source.backend, source.scope.family, source.table
         self.file, self.notes = source.save.file, notes
