@@ -12,6 +12,7 @@ from .journey import ARRIVE, FORWARDED, FWD, IN, LEAVE, NEIGHBOUR, OUT, POST, PR
 from .style import fit, wrap
 
 CHAR, LINE = 6.65, 15.0  # of the 11 pixel monospace face that every renderer sets
+BOLD = 8.2  # of the 13 pixel face of titles, at most
 HEAD, PAD, GAP = 22.0, 7.0, 26.0
 MOST_LINES = 4  # of a cell; the step list has them all
 Point = tuple[float, float]
@@ -203,18 +204,17 @@ def _strip(d: Drawing, one: Pass, y: float, width: float) -> tuple[float, Point 
     """A pass in one line."""
     room = int((width - 24) / CHAR)
     sent, received = one.in_dev is None, one.out_dev is None
-    what = (
-        f"sends by {one.out_dev}"
-        if sent
-        else f"received by {one.in_dev}"
-        if received
-        else f"{one.in_dev} → {one.out_dev}"
-    )
-    head = f"{one.title}   {what}   {one.after or one.before}   {one.ttl}".rstrip()
+    dev = f"received by {one.in_dev}" if received else f"{one.in_dev} → {one.out_dev}"
+    what = f"sends by {one.out_dev}" if sent else dev
+    header = f"{one.after or one.before}   {one.ttl}".rstrip()
+    head = f"{one.title}   {what}"
     lines = [f"{e.number} {e.brief}" for e in one.events]
-    said = wrap(" · ".join(lines), room) if lines else []
+    said = [] if width > 400 else [fit(header, room)]
+    said += wrap(" · ".join(lines), room) if lines else []
+    head += f"   {header}" if width > 400 else ""
     height = HEAD + LINE * len(said) + (PAD if said else 0)
-    shapes: list[Box | Text | Path] = [Box(0, y, width, height, "strip", 6), Text(12, y + 15, fit(head, room), "title")]
+    head = fit(head, int((width - 24) / BOLD))
+    shapes: list[Box | Text | Path] = [Box(0, y, width, height, "strip", 6), Text(12, y + 15, head, "title")]
     shapes += [Text(12, y + 15 + LINE * (i + 1), line, "said hit") for i, line in enumerate(said)]
     d.add(Group(tuple(e.number for e in one.events), f"{head}: {'; '.join(lines)}", tuple(shapes)))
     return y + height, (69, y), (69 if width > 400 else width / 2, y + height)
@@ -225,7 +225,7 @@ def _panel(d: Drawing, one: Pass, y: float, last: bool) -> tuple[float, Point | 
     d.add(Text(COLUMNS[1][0], y + 14, one.title, "title"))
     entry = "  ".join(p for p in (one.conntrack.lower(), f"zone {one.zone}" if one.zone else "", one.ttl) if p)
     if entry:
-        d.add(Text(COLUMNS[1][0] + len(one.title) * 8.2 + 16, y + 14, entry, "aside"))
+        d.add(Text(COLUMNS[1][0] + len(one.title) * BOLD + 16, y + 14, entry, "aside"))
     top = y + 24
     column = dict(zip((ARRIVE, PRE, ROUTE, FWD, POST, LEAVE), COLUMNS, strict=True))
     column |= {IN: COLUMNS[2], PROCESS: COLUMNS[3], OUT: COLUMNS[4]}
@@ -394,7 +394,7 @@ def _column(d: Drawing, one: Pass, y: float) -> float:
             f = Frame(0, y, TALL, HEAD + 2 * LINE + PAD, True)
             _device(d, one, station, f, dev, ends, was)
         else:
-            blocks = _content(one, station, room)
+            blocks = [b for b in _content(one, station, room) if b.role != "absent"]
             if station == NEIGHBOUR:
                 blocks = [_block("next hop", "", one.at(NEIGHBOUR), room)]
             f = Frame(0, y, TALL, _height(blocks, True), True)
