@@ -19,27 +19,24 @@ INLINE void learn_entry(struct cpu *cpu, u64 nfct, int entry, struct packet *p)
 	if (!(FLAGS & F_LEARN))
 		return;
 	if (entry >= 0) {
-		WINDOW(w, (nfct & ~7ull) + O_TUPLE, 96);
-		learn(cpu, nfct, w, w + REPLY);
+		u64 ct = nfct & ~7ull;
+
+		ENTRY(w, ct);
+		learn(cpu, ct, TUPLE_O(w, ct), TUPLE_R(w, ct));
 	} else if (FLAGS & F_SIDE) {
 		if (!is_learned(&p->t))
 			learn_tuple(&p->t);
 	}
 }
 
-/* struct bpf_nf_ctx: { state, skb }, which the verifier knows as trusted pointers. Numbers are read through them (one
- * instruction each); pointers through a cast, for at every pointer it follows from a trusted one the verifier looks for
- * a type by name, and loading would take ten times as long. */
-int tap(u64 *ctx)
+/* skb: as the verifier likes it best for numbers; sk, st: for pointers */
+INLINE int tapped(char *skb, char *sk, char *st, s32 prio, u32 verdict)
 {
-	char *skb = (char *)ctx[1];
 	struct cpu *cpu;
 	struct view v;
 	struct packet p;
 	int entry;
-	s32 prio;
 
-	asm volatile("%0 = " MAGIC_PRIO : "=r"(prio));
 	v.nfct = GET(u64, skb, O_NFCT);
 	entry = entry_hits(v.nfct);
 	if (!entry && !(FLAGS & F_SIDE)) {
@@ -48,29 +45,27 @@ int tap(u64 *ctx)
 			if (cpu->skb)
 				cpu->skb = 0;
 		}
-		return 1;
+		return 0;
 	}
 	cpu = this_cpu();
 	v.skb = (u64)skb;
 	look(&v, skb);
-	char *sk = TYPED(ctx[1], SK_BUFF_ID), *st = TYPED(ctx[0], HOOK_STATE_ID), *in, *out;
-
 	v.uid = NO_UID;
 	if (FLAGS & F_UID)
 		v.uid = owner_of(GET(char *, sk, O_SK));
 	if (FLAGS & F_IFACE) {
-		in = GET(char *, st, O_STATE_IN);
-		out = GET(char *, st, O_STATE_OUT);
+		char *in = GET(char *, st, O_STATE_IN), *out = GET(char *, st, O_STATE_OUT);
+
 		v.indev = in ? GET(u32, in, O_IFINDEX) : 0;
 		v.outdev = out ? GET(u32, out, O_IFINDEX) : 0;
 	}
 	if (!wanted(&v, &p, entry)) {
 		if ((FLAGS & F_FIB) && cpu->skb)
 			cpu->skb = 0;
-		return 1;
+		return 0;
 	}
-	in = GET(char *, st, O_STATE_IN);
-	out = GET(char *, st, O_STATE_OUT);
+	char *in = GET(char *, st, O_STATE_IN), *out = GET(char *, st, O_STATE_OUT);
+
 	v.indev = in ? GET(u32, in, O_IFINDEX) : 0;
 	v.outdev = out ? GET(u32, out, O_IFINDEX) : 0;
 	v.netns = GET(u32, GET(char *, st, O_STATE_NET), O_NET_INUM);
@@ -78,9 +73,112 @@ int tap(u64 *ctx)
 	learn_entry(cpu, v.nfct, entry, &p);
 	if (FLAGS & F_FIB)
 		working_on(cpu, &v, &p);
-	emit(cpu, &v, &p, TAP, GET(u8, st, O_STATE_HOOK), prio, 0, 0);
+	emit(cpu, &v, &p, TAP, GET(u8, st, O_STATE_HOOK), prio, verdict, 0);
+	return 0;
+}
+
+#if LINKS
+/* struct bpf_nf_ctx: { state, skb }, which the verifier knows as trusted pointers. Numbers are read through them (one
+ * instruction each); pointers through a cast, for at every pointer it follows from a trusted one the verifier looks for
+ * a type by name, and loading would take ten times as long. */
+int tap(u64 *ctx)
+{
+	s32 prio;
+
+	asm volatile("%0 = " MAGIC_PRIO : "=r"(prio));
+	tapped((char *)ctx[1], TYPED(ctx[1], SK_BUFF_ID), TYPED(ctx[0], HOOK_STATE_ID), prio, 0);
 	return 1;
 }
+#else
+/* Before netfilter links there were (6.4): a probe at the entry and at the return of each function that hooks in. What
+ * the plan owes stands in a map; everything else, in all namespaces, ends at that look-up. */
+enum { CALL_TABLE, CALL_NFT, CALL_CONNTRACK, CALL_NAT, CALL_CONFIRM, CALL_NAT_INPUT };
+enum { WANT_ENTRY = 1, WANT_RETURN = 2, NF_ACCEPT = 1 };
+
+struct place {
+	u32 netns;
+	s32 prio;
+	u8 pf, hook, class, pad;
+};
+
+struct owed {
+	s32 entry_prio, return_prio;
+	u32 flags;
+};
+
+struct frame { /* between entry and return */
+	u64 skb, state;
+	s32 prio;
+	u32 pad;
+};
+
+#define PLACES MAP(8)
+#define FRAMES MAP(9)
+
+int on_call(u64 *regs)
+{
+	u64 first = regs[REG_1], second = regs[REG_2], third = regs[REG_3], at = regs[REG_SP];
+	u64 skb = second, state = third, base;
+	struct place where;
+	struct frame f;
+	struct owed *o;
+	u32 class;
+
+	asm volatile("%0 = " MAGIC_KIND : "=r"(class));
+	__builtin_memset(&where, 0, sizeof(where));
+	if (class == CALL_TABLE) {
+		if (!TABLE_PRIV_FIRST) {
+			skb = first;
+			state = second;
+		}
+		base = TABLE_PRIV_FIRST ? first : third;
+		if (GET(u32, base, O_TABLE_NAME) == 0x0074616e) /* "nat": the function around it counts */
+			return 0;
+		where.prio = GET(s32, base, O_TABLE_PRIORITY);
+	} else if (class == CALL_NFT) {
+		skb = GET(u64, first, O_PKT_SKB);
+		state = GET(u64, first, O_PKT_STATE);
+		where.prio = GET(s32, second - O_CHAIN_IN_BASE, O_OPS_PRIORITY);
+		class = CALL_TABLE;
+	}
+	where.hook = GET(u8, state, O_STATE_HOOK);
+	if (class == CALL_NAT_INPUT) {
+		if (where.hook != 1)
+			return 0;
+		class = CALL_NAT;
+	}
+	where.netns = GET(u32, GET(u64, state, O_STATE_NET), O_NET_INUM);
+	where.pf = GET(u8, state, O_STATE_PF);
+	where.class = class;
+	o = map_lookup(PLACES, &where);
+	if (!o)
+		return 0;
+	if (o->flags & WANT_RETURN) {
+		__builtin_memset(&f, 0, sizeof(f));
+		f.skb = skb;
+		f.state = state;
+		f.prio = o->return_prio;
+		map_update(FRAMES, &at, &f, 0);
+	}
+	if (o->flags & WANT_ENTRY)
+		tapped((char *)skb, (char *)skb, (char *)state, o->entry_prio, 0);
+	return 0;
+}
+
+int on_return(u64 *regs)
+{
+	u64 at = regs[REG_SP] - RETURN_POPS;
+	struct frame *f = map_lookup(FRAMES, &at), copy;
+
+	if (!f)
+		return 0;
+	copy = *f;
+	map_delete(FRAMES, &at);
+	if ((u32)regs[REG_RESULT] == NF_ACCEPT) /* otherwise the packet is not ours to look at any more */
+		tapped((char *)copy.skb, (char *)copy.skb, (char *)copy.state, copy.prio, 0);
+	return 0;
+}
+#endif
 
 INLINE int watched(u32 netns)
 {
@@ -233,7 +331,7 @@ INLINE int looked_up(struct view *v, struct packet *p, u64 aux, u32 table, u32 e
 		add_up(cpu, v, p, FIB, NO_HOOK, table, error);
 		return 0;
 	}
-	asm volatile("lock *(u64 *)(%1 + 0) += %0" : "+r"(seq) : "r"(cpu) : "memory");
+	COUNT_UP(seq, cpu);
 	e = ring_reserve(EVENTS, sizeof(*e), 0);
 	if (!e) {
 		count_loss(cpu, v, FIB, NO_HOOK, 0, seq, ktime_get_ns());

@@ -18,6 +18,7 @@
 
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static long (*map_delete)(void *map, const void *key) = (void *)3;
 static u64 (*ktime_get_ns)(void) = (void *)5;
 static u32 (*smp_processor_id)(void) = (void *)8;
 static u64 (*current_task)(void) = (void *)35;
@@ -34,10 +35,28 @@ static void (*ring_submit)(void *data, u64 flags) = (void *)132;
 #define TYPED(p, id) CAST(p, id)
 #define GET(T, p, off) LOAD(T, p, off)
 #define WINDOW(name, at, size) char *name = CAST(at, WINDOW_ID)
+/* a conntrack entry is one window; tuples are read from it where they lie */
+#define ENTRY(name, ct) char *name = CAST(ct, WINDOW_ID)
+#define ENTRY_GET(T, name, ct, off) LOAD(T, name, off)
+#define TUPLE_O(name, ct) ((name) + O_TUPLE)
+#define TUPLE_R(name, ct) ((name) + O_TUPLE + REPLY)
 #else
 #define TYPED(p, id) ((void *)(p))
 #define GET(T, p, off) ({ T v_ = 0; probe_read(&v_, sizeof(v_), (char *)(p) + (off)); v_; })
 #define WINDOW(name, at, size) char name##_[size]; __builtin_memset(name##_, 0, size); probe_read(name##_, size, (void *)(at)); char *name = name##_
+/* the stack is small: a tuple at a time */
+#define ENTRY(name, ct) u64 name##_tuples[2][5]
+#define ENTRY_GET(T, name, ct, off) GET(T, ct, off)
+#define TUPLE_O(name, ct) ({ probe_read(name##_tuples[0], 40, (void *)((ct) + O_TUPLE)); (char *)name##_tuples[0]; })
+#define TUPLE_R(name, ct) ({ probe_read(name##_tuples[1], 40, (void *)((ct) + O_TUPLE + REPLY)); (char *)name##_tuples[1]; })
+#endif
+#define STATUS_OF(name, ct) ENTRY_GET(u32, name, ct, O_CT_STATUS)
+
+#if FETCH
+/* the loader makes this an atomic fetch-and-add: an interrupt may count in between */
+#define COUNT_UP(value, at) asm volatile("lock *(u64 *)(%1 + 0) += %0" : "+r"(value) : "r"(at) : "memory")
+#else
+#define COUNT_UP(value, at) ({ value = *(volatile u64 *)(at); *(volatile u64 *)(at) = value + 1; })
 #endif
 
 #define bswap16 __builtin_bswap16

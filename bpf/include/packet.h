@@ -30,7 +30,8 @@ INLINE int next_header(struct packet *p, u64 *at, u64 end)
 }
 
 /* The 8 octets at x + at, zeros where the packet has no more */
-#define PAYLOAD(x, at, left) ((left) >= (at) + 8 ? LOAD(u64, x, at) : (left) > (at) ? LOAD(u64, x, at) & ((1ull << (((left) - (at)) * 8 & 63)) - 1) : 0)
+#define LOAD64(x, at) (LOAD(u32, x, at) | (u64)LOAD(u32, x, (at) + 4) << 32) /* a stack is read aligned only */
+#define PAYLOAD(x, at, left) ((left) >= (at) + 8 ? LOAD64(x, at) : (left) > (at) ? LOAD64(x, at) & ((1ull << (((left) - (at)) * 8 & 63)) - 1) : 0)
 
 INLINE void transport(struct packet *p, u64 at, u64 end)
 {
@@ -203,19 +204,21 @@ INLINE int quoted_hits(struct view *v, struct packet *p)
 /* Judge by the conntrack entry: 1 wanted, 0 not, -1 if there is none, or only a template that says no more than the zone */
 INLINE int entry_hits(u64 nfct)
 {
-	int hit;
+	u64 ct = nfct & ~7ull;
+	u32 status;
 
-	if (!(nfct & ~7ull))
+	if (!ct)
 		return -1;
-	WINDOW(w, (nfct & ~7ull) + O_TUPLE, 160);
-	hit = hits(w, 1);
-	if (!hit) { /* without translation the reply is the original turned round, which hits() has tried */
-		u32 status = LOAD(u32, w, O_CT_STATUS - O_TUPLE);
-
-		if (status & (NAT_BITS | TEMPLATE_BIT))
-			hit = (status & TEMPLATE_BIT) ? -1 : hits(w + REPLY, 1);
-	}
-	return hit;
+	ENTRY(w, ct);
+	if (hits(TUPLE_O(w, ct), 1))
+		return 1;
+	/* without translation the reply is the original turned round, which hits() has tried */
+	status = STATUS_OF(w, ct);
+	if (!(status & (NAT_BITS | TEMPLATE_BIT)))
+		return 0;
+	if (status & TEMPLATE_BIT)
+		return -1;
+	return hits(TUPLE_R(w, ct), 1);
 }
 
 /* 1: wanted, and p is filled */
@@ -236,10 +239,11 @@ INLINE int wanted(struct view *v, struct packet *p, int entry)
 	if (FLAGS & F_SIDE) {
 		hit = hit && from_side(v);
 		if (!hit && entry >= 0) {
+			u64 ct = v->nfct & ~7ull;
 			struct tuple t;
 
-			WINDOW(w, (v->nfct & ~7ull) + O_TUPLE, 160);
-			copy_tuple(&t, w);
+			ENTRY(w, ct);
+			copy_tuple(&t, TUPLE_O(w, ct));
 			hit = is_learned(&t);
 		}
 	}
@@ -298,7 +302,10 @@ INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u
 	k.kind = kind;
 	k.hook = hook;
 	k.reason = reason;
-	k.zone = ct ? GET(u16, TYPED(ct, NF_CONN_ID), O_CT_ZONE) : 0;
+	if (ct) {
+		ENTRY(w, ct);
+		k.zone = ENTRY_GET(u16, w, ct, O_CT_ZONE);
+	}
 	t = map_lookup(TOTALS, &k);
 	if (!t) {
 		__builtin_memset(&zero, 0, sizeof(zero));
@@ -317,14 +324,20 @@ INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u
 
 INLINE void fill_entry(struct event *e, u64 ct)
 {
-	WINDOW(w, ct, NF_CONN_SIZE);
+	ENTRY(w, ct);
 
-	copy_tuple(&e->o, w + O_TUPLE);
-	copy_tuple(&e->r, w + O_TUPLE + REPLY);
+#if FAST
+	copy_tuple(&e->o, TUPLE_O(w, ct));
+	copy_tuple(&e->r, TUPLE_R(w, ct));
+#else
+	probe_read(&e->o, sizeof(e->o), (void *)(ct + O_TUPLE));
+	probe_read(&e->r, sizeof(e->r), (void *)(ct + O_TUPLE + REPLY));
+	e->o.dir = 0;
+#endif
 	e->r.dir = 1;
-	e->zone = LOAD(u16, w, O_CT_ZONE);
-	e->status = LOAD(u32, w, O_CT_STATUS);
-	e->ctmark = O_CT_MARK ? LOAD(u32, w, O_CT_MARK) : 0;
+	e->zone = ENTRY_GET(u16, w, ct, O_CT_ZONE);
+	e->status = STATUS_OF(w, ct);
+	e->ctmark = O_CT_MARK ? ENTRY_GET(u32, w, ct, O_CT_MARK) : 0;
 }
 
 INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 hook, s32 prio, u32 reason, u64 aux)
@@ -338,8 +351,7 @@ INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 
 		add_up(cpu, v, p, kind, hook, prio, reason);
 		return;
 	}
-	/* the loader makes this an atomic fetch-and-add where the kernel has it: an interrupt may emit in between */
-	asm volatile("lock *(u64 *)(%1 + 0) += %0" : "+r"(seq) : "r"(cpu) : "memory");
+	COUNT_UP(seq, cpu);
 	now = ktime_get_ns();
 	e = ring_reserve(EVENTS, sizeof(*e), 0);
 	if (!e) {
@@ -376,8 +388,8 @@ INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 
 	if (v->skb && v->head) {
 		char *sk = TYPED(v->skb, SK_BUFF_ID);
 
-		WINDOW(shared, v->head + GET(u32, sk, O_END), SHARED_SIZE);
-		e->gso = LOAD(u16, shared, O_GSO_SIZE);
+		WINDOW(shared, v->head + GET(u32, sk, O_END) + O_GSO_SIZE, 2);
+		e->gso = LOAD(u16, shared, 0);
 	}
 	if (v->nfct & ~7ull) {
 		fill_entry(e, v->nfct & ~7ull);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import resource
@@ -156,6 +157,60 @@ def raw_tracepoint(prog: int, name: str) -> int:
     """Attach to a tracepoint; ends when the descriptor is closed."""
     text = ctypes.create_string_buffer(name.encode())
     return call(RAW_TRACEPOINT_OPEN, struct.pack("<QI", _pointer(text), prog), f"tracepoint {name}")
+
+
+def has_netfilter_links() -> bool:
+    """Whether a netfilter program loads (6.4): tried with one that does nothing. The link itself may be refused still."""
+    return _loads(NETFILTER, struct.pack("<BBhiBBhi", 0xB7, 0, 0, 1, 0x95, 0, 0, 0), ATTACH_NETFILTER)
+
+
+def has_fetch() -> bool:
+    """Whether the kernel has atomic fetch-and-add (5.12)."""
+    store, add = (0x7A, 10, -8, 0), (0xDB, 10 | 0 << 4, -8, 1)
+    code = b"".join(
+        struct.pack("<BBhi", *insn) for insn in ((0xB7, 0, 0, 0), store, add, (0xB7, 0, 0, 0), (0x95, 0, 0, 0))
+    )
+    return _loads(RAW_TRACEPOINT, code, 0)
+
+
+def _loads(kind: int, code: bytes, attach: int) -> bool:
+    try:
+        os.close(prog_load(kind, code, "nattrace_try", attach))
+    except BpfError as error:
+        if error.errno == errno.EPERM:
+            raise
+        return False
+    return True
+
+
+PERF_TYPE_FILE, RETPROBE_FILE = (
+    "/sys/bus/event_source/devices/kprobe/type",
+    "/sys/bus/event_source/devices/kprobe/format/retprobe",
+)
+NR_PERF = {"x86_64": 298, "aarch64": 241}
+PERF_IOC_ENABLE, PERF_IOC_SET_BPF, PERF_CLOEXEC = 0x2400, 0x40042408, 8
+
+
+def kprobe(prog: int, function: str, at_return: bool) -> int:
+    """Attach to the entry or return of a function of the kernel; ends when the descriptor is closed. Raises OSError."""
+    with open(PERF_TYPE_FILE) as file:
+        kind = int(file.read())
+    with open(RETPROBE_FILE) as file:
+        bit = int(file.read().split(":")[1])
+    name = ctypes.create_string_buffer(function.encode())
+    attr = struct.pack("<IIQQQQQIIQQ", kind, 128, 1 << bit if at_return else 0, 1, 0, 0, 0, 1, 0, _pointer(name), 0)
+    buffer = ctypes.create_string_buffer(attr.ljust(128, b"\0"), 128)
+    fd: int = _libc.syscall(NR_PERF[platform.machine()], buffer, -1, 0, -1, PERF_CLOEXEC)
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise BpfError(code, os.strerror(code), f"kprobe {function}")
+    try:
+        fcntl.ioctl(fd, PERF_IOC_SET_BPF, prog)
+        fcntl.ioctl(fd, PERF_IOC_ENABLE, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
 
 
 def ids(command: int) -> Iterator[int]:

@@ -213,10 +213,11 @@ def link(
     cast: int | None = None,
     constants: Mapping[int, int] | None = None,
     pcap: bytes | None = None,
-    atomic: bool = True,
 ) -> bytes:
-    """Byte code as the kernel takes it. ``maps``: number -> descriptor; ``config``: struct config; ``cast``: number of bpf_rdonly_cast in the BTF;
-    ``constants``: what to write over PRIORITY and KIND; ``pcap``: a function that judges a packet, put behind the program; ``atomic``: whether the kernel has fetch-and-add.
+    """Byte code as the kernel takes it.
+
+    ``maps``: number -> descriptor; ``config``: struct config; ``cast``: number of bpf_rdonly_cast in the BTF;
+    ``constants``: what to write over PRIORITY and KIND; ``pcap``: a function that judges a packet, put behind the program.
     """
     constants = constants or {}
     insns = [code[i : i + 8] for i in range(0, len(code), 8)]
@@ -245,7 +246,7 @@ def link(
             insns[at] = struct.pack("<BBhi", op, 2 << 4, 0, cast)
         elif op == CALL and regs == 0 and imm == PCAP:
             calls.append(at)
-        elif op == ATOMIC64 and imm == 0 and atomic:
+        elif op == ATOMIC64 and imm == 0:
             if off == 0:  # the sequence counter, the first field of struct cpu; mere counters lie elsewhere
                 insns[at] = struct.pack("<BBhi", op, regs, off, BPF_FETCH)
         at += 1

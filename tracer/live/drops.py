@@ -18,6 +18,7 @@ from .drop_reasons import KERNEL_DROP, PREFIX, REASONS, RENAMED, TRANSPORT, Drop
 if TYPE_CHECKING:
     from ...sim.model.result import Hop
     from ...sim.model.world import Host
+    from .story import Story
 
 BY_CHAIN = frozenset({f"{PREFIX}NETFILTER_DROP"})
 ANY = ("0.0.0.0", "::")
@@ -355,3 +356,21 @@ _SPECIAL: dict[str, Callable[[dict[str, Any], Hop, Host], Why | None]] = {
     "OTHERHOST": _other_host,
     "UNICAST_IN_L2_MULTICAST": _multicast_frame,
 }  # fmt: skip
+
+
+def explain_story(story: Story, host: Host | None) -> Why:
+    """Of a story that ends in a drop: the reason, the answer that was sent about it, the snapshot."""
+    end, hop = story.end, story.hops[-1] if story.hops else None
+    why = explain(end.drop or "", end.place, story.packet, hop, host)
+    answers = [(r.type, r.code) for r in story.responses if r.kind == "icmp"]
+    v6 = ":" in str(story.packet.get("src", ""))
+    if (11, 0) in answers or (v6 and (3, 0) in answers):
+        where = hop.host if hop is not None else "a router"
+        text = f"The ttl is used up at {where}, which would have to forward the packet; its sender was told."
+        return Why("ttl_exceeded", text, (), ("traceroute   (a loop, or a ttl that is too low)",))
+    if end.outcome == "rejected":
+        return why._replace(code="rejected_by_rule", text=f"{why.text.rstrip('.')} rejected it and told the sender.")
+    too_big = (3, 4) in answers or (v6 and (2, 0) in answers)
+    if too_big and hop is not None and host is not None:
+        return _too_big(story.packet, hop, host) or why._replace(code="fragmentation_needed")
+    return why

@@ -34,7 +34,11 @@ NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 
 @dataclass(frozen=True)
 class Chain:
-    """A base chain, or what hooks in like one: ``kind`` nft, legacy or kernel."""
+    """A base chain, or what hooks in like one: ``kind`` nft, legacy or kernel.
+
+    ``prio`` is where packets meet it. A chain of type nat runs inside the NAT core, which hooks in at fixed priorities
+    whatever the chain asked for (net/netfilter/nf_nat_proto.c).
+    """
 
     pf: int
     hook: int
@@ -42,6 +46,7 @@ class Chain:
     table: str
     name: str
     kind: str
+    nat: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,9 @@ def chains_of_here() -> list[Chain]:
         table, name = (attrs.get(key, b"").split(b"\0")[0].decode(errors="replace") for key in (1, 3))
         families = {AF_INET: (AF_INET,), AF_INET6: (AF_INET6,), NFPROTO_INET: (AF_INET, AF_INET6)}.get(family, ())
         if number < len(HOOKS):
-            found += [Chain(pf, number, prio, table, name, "nft") for pf in families]
+            nat = attrs.get(7, b"").rstrip(b"\0") == b"nat"  # NFTA_CHAIN_TYPE
+            place = LEGACY["nat"].get(number, prio) if nat else prio
+            found += [Chain(pf, number, place, table, name, "nft", nat) for pf in families]
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..btf import ENUM, FUNC, STRUCT, Btf, NotInBtf
+import platform
+
+from ....sim.errors import MissingFacility
+from ..btf import FUNC, STRUCT, Btf, NotInBtf
 
 WINDOW_SIZE = 256
 CAST_FUNCTION = "bpf_rdonly_cast"  # since 6.2
@@ -24,6 +27,7 @@ OFFSETS = {  # macro: (structure, member); several where kernels differ, the fir
     "O_STATE_HOOK": [("nf_hook_state", "hook")],
     "O_STATE_IN": [("nf_hook_state", "in")],
     "O_STATE_OUT": [("nf_hook_state", "out")],
+    "O_STATE_PF": [("nf_hook_state", "pf")],
     "O_STATE_NET": [("nf_hook_state", "net")],
     "O_NET_INUM": [("net", "ns.inum")],
     "O_IFINDEX": [("net_device", "ifindex")],
@@ -53,18 +57,31 @@ OFFSETS = {  # macro: (structure, member); several where kernels differ, the fir
     "O_NEIGH_TBL": [("neighbour", "tbl")],
     "O_NEIGH_STATE": [("neighbour", "nud_state")],
     "O_NEIGH_FAMILY": [("neigh_table", "family")],
+    "O_OPS_PRIORITY": [("nf_hook_ops", "priority")],
 }  # fmt: skip
 CONNTRACK = {"O_CT_ZONE": "zone", "O_CT_STATUS": "status", "O_CT_MARK": "mark"}
 TYPES = {
-    "SK_BUFF_ID": "sk_buff", "HOOK_STATE_ID": "nf_hook_state", "SOCK_ID": "sock", "NET_ID": "net", "TASK_ID": "task_struct", "FLOWI4_ID": "flowi4",
-    "FLOWI6_ID": "flowi6", "FIB_NHC_ID": "fib_nh_common", "FIB6_RESULT_ID": "fib6_result",
-    "FIB6_TABLE_ID": "fib6_table", "NEIGHBOUR_ID": "neighbour",
-}  # fmt: skip
+    "SK_BUFF_ID": "sk_buff",
+    "HOOK_STATE_ID": "nf_hook_state",
+    "SOCK_ID": "sock",
+    "NET_ID": "net",
+    "TASK_ID": "task_struct",
+    "FLOWI4_ID": "flowi4",
+    "FLOWI6_ID": "flowi6",
+    "FIB_NHC_ID": "fib_nh_common",
+    "FIB6_RESULT_ID": "fib6_result",
+    "FIB6_TABLE_ID": "fib6_table",
+    "NEIGHBOUR_ID": "neighbour",
+}
 
 
-def macros(kernel: Btf, cpus: int) -> dict[str, int | str]:
-    """All -D options for this kernel. Raises NotInBtf where a member that every supported kernel has is absent."""
+def macros(kernel: Btf, cpus: int, links: bool, fetch: bool) -> dict[str, int | str]:
+    """All -D options for this kernel. ``links``, ``fetch``: whether it has netfilter links and atomic fetch-and-add.
+
+    Raises NotInBtf where a member that every supported kernel has is absent.
+    """
     found: dict[str, int | str] = {"CPUS": 1 << max(cpus - 1, 0).bit_length(), "BLOOM_BITS": 1 << 16}
+    found |= {"LINKS": int(links), "FETCH": int(fetch)}
     for macro, places in OFFSETS.items():
         found[macro] = _first(kernel, places)
     fast = _has(kernel, CAST_FUNCTION)
@@ -73,11 +90,47 @@ def macros(kernel: Btf, cpus: int) -> dict[str, int | str]:
     for macro, structure in TYPES.items():
         found[macro] = kernel.id(structure, STRUCT) if fast else 0
     found |= conntrack(kernel)
-    found["NF_CONN_ID"] = found["WINDOW_ID"]
-    size = kernel.size("skb_shared_info")
-    found["SHARED_SIZE"] = min(size, 64)
     found |= arguments(kernel)
+    if not links:
+        found |= functions(kernel)
     return found
+
+
+REGISTERS = {  # of struct pt_regs, in words: arguments, stack pointer, result; what a return takes off the stack
+    "x86_64": {"REG_1": 14, "REG_2": 13, "REG_3": 12, "REG_SP": 19, "REG_RESULT": 10, "RETURN_POPS": 8},
+    "aarch64": {"REG_1": 0, "REG_2": 1, "REG_3": 2, "REG_SP": 31, "REG_RESULT": 0, "RETURN_POPS": 0},
+}
+
+
+def functions(kernel: Btf) -> dict[str, int | str]:
+    """What the functions that hook in are called with, for kprobes. Raises MissingFacility."""
+    registers = REGISTERS.get(platform.machine())
+    if registers is None:
+        raise MissingFacility(
+            f"nattrace does not know the registers of {platform.machine()}", remedy="use trace --tap queue"
+        )
+    found: dict[str, int | str] = dict(registers)
+    tables = kernel.module("x_tables") or kernel
+    found["O_TABLE_PRIORITY"] = _or(tables, "xt_table", "priority", 44)
+    found["O_TABLE_NAME"] = _or(tables, "xt_table", "name", 56)
+    legacy = kernel.module("ip_tables") or kernel
+    try:
+        found["TABLE_PRIV_FIRST"] = int(legacy.function("ipt_do_table")[0] == "priv")
+    except NotInBtf:
+        found["TABLE_PRIV_FIRST"] = 0  # the order changed in 5.16, and kernels since 5.11 describe their modules
+    nft = kernel.module("nf_tables") or kernel
+    found["O_PKT_SKB"] = _or(nft, "nft_pktinfo", "skb", 0)
+    # without a description of the module (5.10): nft_pktinfo.xt.state, and nft_base_chain = ops, hook list, type, …, chain
+    found["O_PKT_STATE"] = _or(nft, "nft_pktinfo", "state", _or(nft, "nft_pktinfo", "xt.state", 32))
+    found["O_CHAIN_IN_BASE"] = _or(nft, "nft_base_chain", "chain", kernel.size("nf_hook_ops") + 40)
+    return found
+
+
+def _or(blob: Btf, structure: str, member: str, otherwise: int) -> int:
+    try:
+        return blob.offset(structure, member)
+    except NotInBtf:
+        return otherwise
 
 
 def conntrack(kernel: Btf) -> dict[str, int | str]:
@@ -97,7 +150,6 @@ def conntrack(kernel: Btf) -> dict[str, int | str]:
     node = blob.offset("nf_conntrack_tuple_hash", "tuple")
     found["O_TUPLE"] = blob.offset("nf_conn", "tuplehash") + node
     found["REPLY"] = blob.size("nf_conntrack_tuple_hash")
-    found["NF_CONN_SIZE"] = max(int(found["O_CT_STATUS"]), int(found["O_CT_MARK"])) + 8
     return found
 
 
@@ -133,6 +185,3 @@ def _has(kernel: Btf, function: str) -> bool:
     except NotInBtf:
         return False
     return True
-
-
-__all__ = ["CAST_FUNCTION", "ENUM", "WINDOW_SIZE", "macros"]
