@@ -17,6 +17,7 @@ from ..model.conntrack import CTINFO_NAME, IP_CT_UNTRACKED, REPLY, ctinfo2dir
 from ..model.packet import (
     PACKET_BROADCAST,
     PACKET_HOST,
+    PACKET_LOOPBACK,
     PACKET_MULTICAST,
     Skb,
 )
@@ -30,7 +31,7 @@ from .chain import run_base_chain, snapshot_fields
 from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
 from .run import Ctx, Option, Run
 
-EPERM, EHOSTUNREACH, EMSGSIZE, EINVAL = 1, 113, 90, 22
+EPERM, EHOSTUNREACH, EMSGSIZE, EINVAL, EADDRNOTAVAIL = 1, 113, 90, 22, 99
 ALL_HOSTS_GROUP = 0xE0000001
 TCP_SYN_ONLY = 0x02
 
@@ -384,7 +385,7 @@ def _loop_back_copy(base: Ctx, skb: Skb, rt: Any) -> None:
     if run_hook(ctx, copy).code == ACCEPT:
         copy.rt = replace(rt, kind="local")
         copy.sk = None
-        copy.pkttype = PACKET_BROADCAST if rt.kind == "broadcast" else PACKET_MULTICAST
+        copy.pkttype = PACKET_LOOPBACK  # dev_loopback_xmit()
         run.aside(Transfer(base.host.name, rt.dev, copy))
     run.hop, run.hops = hop, hops
     skb.ct, skb.ctinfo = copy.ct, copy.ctinfo

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..model.addr import format_addr, is_limited_broadcast, is_multicast
+from ..model.addr import AF_INET, format_addr, is_limited_broadcast, is_multicast
 from ..model.packet import (
     ICMP_ADDRESS,
     ICMP_ADDRESSREPLY,
@@ -33,7 +33,7 @@ from ..model.world import World
 from ..record import NamedTuple, dataclass, field
 from . import routing, sockets
 from .fib_table import ENETUNREACH
-from .host import EMSGSIZE, Fate, Transfer, new_ctx
+from .host import EADDRNOTAVAIL, EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
 from .rt import Rt
 from .run import MAX_LEAVES, Ctx, Run, explore
@@ -123,6 +123,9 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
         skb.tos &= ~0x03  # do_ip_setsockopt(): a stream socket's ECN bits are TCP's own
     if skb.src and routing.addr_type(ctx, skb.family, skb.src) in ("BROADCAST", "MULTICAST"):
         skb.src = 0  # __inet_bind(), raw_bind(): such a socket receives there, and sends from the device's address
+    unbindable = _bind_refused(ctx, skb)
+    if unbindable is not None:
+        return _never_sent(run, question, skb, unbindable, EADDRNOTAVAIL)
     rt = _route(ctx, question, skb, skb.src)
     if is_connect(skb) and not skb.src and not rt.errno:
         rt = _route(ctx, question, skb, rt.src)  # ip_route_connect(): once for the source, once with it
@@ -141,6 +144,18 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
     if skb.sk.has_file:
         sockets.remember(ctx, skb, bound)
     return Local(question.host, skb)
+
+
+def _bind_refused(ctx: Ctx, skb: Skb) -> Reason | None:
+    """inet_addr_valid_or_nonlocal(): a socket is bound to an address of the host, unless it may take any."""
+    if not skb.src or skb.family != AF_INET or (skb.sk is not None and (skb.sk.transparent or not skb.sk.has_file)):
+        return None
+    if routing.addr_type(ctx, skb.family, skb.src) != "UNICAST":
+        return None
+    if ctx.sysctl_int("net.ipv4.ip_nonlocal_bind", 0, ()):
+        return None
+    text = f"{ctx.host.name} does not own the source address {format_addr(skb.family, skb.src)}, so no socket is bound to it"
+    return Reason("source_not_owned", text)
 
 
 def is_connect(skb: Skb) -> bool:

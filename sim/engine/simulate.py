@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from ..errors import InputError
-from ..model.addr import AF_INET, parse_addr
+from ..model.addr import parse_addr
 from ..model.conntrack import Conn
 from ..model.drawn import Domain, Drawn
 from ..model.packet import (
@@ -191,9 +191,7 @@ def injection_of(world: World, record: Any) -> Injection:
         raise InputError(f"oif: {host} has no interface {oif!r}")
     if indev is None:
         skb.uid = _number(record, "uid") or 0
-        foreign = bool(skb.src) and not any(a.local == skb.src for a in world.hosts[host].addresses)
-        loop = skb.family == AF_INET and skb.src >> 24 == 127
-        transparent = bool(record.get("transparent", foreign and not loop))
+        transparent = bool(record.get("transparent"))
         gid = _number(record, "gid")
         skb.sk = Sk(skb.uid, skb.uid if gid is None else gid, bound_dev=oif, mark=skb.mark, transparent=transparent)
     else:
