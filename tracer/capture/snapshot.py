@@ -231,7 +231,7 @@ def _links_in(path: str) -> list[dict[str, Any]]:
 
 
 def _meta(folder: Path, name: str, netns: str | None) -> None:
-    from ...sim._root import __version__
+    from nattrace import __version__
 
     data = {
         "hostname": os.uname().nodename,
