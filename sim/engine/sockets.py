@@ -74,6 +74,7 @@ def remember(ctx: Ctx, skb: Skb, bound: bool = True) -> None:
     if skb.proto == IPPROTO_TCP and skb.tcp_flags & (TH_SYN | TH_ACK) == TH_SYN:
         ctx.hs.match_state["opening", *key[1:]] = (skb.tcp_seq, ctx.now)
     ctx.hs.match_state["sender"] = (skb.proto, skb.src, _near(skb) if skb.has_ports else 0)
+    ctx.hs.match_state["sender bound"] = bound
 
 
 def hear_error(ctx: Ctx, skb: Skb) -> None:
@@ -110,8 +111,16 @@ def _remembered(ctx: Ctx, skb: Skb) -> bool:
 def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:
     """Over lo a packet can come back to the very socket that is sending it (the last one that sent)."""
     link = ctx.host.links.get(ctx.indev or "")
-    looped = link is not None and link.loopback
-    return looped and ctx.hs.match_state.get("sender") == (skb.proto, skb.dst, port)
+    if link is None or not link.loopback or "sender" not in ctx.hs.match_state:
+        return False
+    proto, src, near = ctx.hs.match_state["sender"]
+    return (proto, near) == (skb.proto, port) and (not ctx.hs.match_state["sender bound"] or src == skb.dst)
+
+
+def _own_raw_sender(ctx: Ctx, skb: Skb) -> bool:
+    """raw_v4_match(): the sender's unconnected raw socket takes what comes to its address, or to any if it has none."""
+    proto, src, _ = ctx.hs.match_state.get("sender", (None, 0, 0))
+    return proto == skb.proto and (not ctx.hs.match_state["sender bound"] or src == skb.dst)
 
 
 def _no_dump(ctx: Ctx, skb: Skb) -> Delivery:
@@ -243,7 +252,7 @@ def _other(ctx: Ctx, skb: Skb) -> Delivery:
             return _to(ctx, socket)
     name = PROTO_NAME.get(skb.proto, str(skb.proto))
     link = ctx.host.links.get(ctx.indev or "")
-    if link is not None and link.loopback and ctx.hs.match_state.get("sender") == (skb.proto, skb.src, 0):
+    if link is not None and link.loopback and _own_raw_sender(ctx, skb):
         return Delivery("socket", None, f"delivered to the raw socket on {ctx.host.name} that sent it")
     if any(TUNNELS.get(link.kind) == skb.proto for link in ctx.host.links.values()):
         return Delivery("kernel", None, f"delivered to the {name} tunnel of {ctx.host.name}")

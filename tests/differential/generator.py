@@ -481,6 +481,7 @@ def steady(host: dict[str, Any]) -> dict[str, Any]:
     for dev in [*host["interfaces"], "lo"]:
         out[f"net.ipv4.neigh.{dev}.mcast_solicit"] = 1
         out[f"net.ipv4.neigh.{dev}.retrans_time_ms"] = 60
+        out[f"net.ipv4.neigh.{dev}.proxy_delay"] = 0  # pneigh_enqueue() would answer when the asker has given up
         out[f"net.ipv4.conf.{dev}.send_redirects"] = 0
     return out
 

@@ -129,10 +129,10 @@ _route("onlink", "8.8.8.0/24 via 77.7.7.7 dev {out} onlink", U)
 _route("tos", "8.8.8.0/24 via {via} dev {out} tos 0x10", (_p("udp", tos=0x10), _p("udp")))
 _route("metric", "8.8.8.0/24 via {via} dev {out} metric 5|8.8.8.0/24 via {other} dev {dev} metric 1", U)
 _route("src", "8.8.8.0/24 via {via} dev {out} src {src}", U)
-_route("mtu", "8.8.8.0/24 via {via} dev {out} mtu 600", (_p("udp", len=900, df=True), _p("udp", len=900, df=False)))
+_route("mtu", "8.8.8.0/24 via {via} dev {out} mtu 500", (_p("udp", len=900, df=True), _p("udp", len=900, df=False)))
 _route(
     "mtu lock",
-    "8.8.8.0/24 via {via} dev {out} mtu lock 600",
+    "8.8.8.0/24 via {via} dev {out} mtu lock 500",
     (_p("udp", len=900, df=True), _p("udp", len=900, df=False)),
 )
 _route("advmss", "8.8.8.0/24 via {via} dev {out} advmss 900", (_p("tcp"),))

@@ -72,7 +72,7 @@ def segments(
                         nsid = nsid_of(there) if there is not None else None
                         if nsid is not None:
                             ids[host][nsid] = other
-            except FileNotFoundError:  # somebody else's namespace, gone since it was listed
+            except OSError:  # somebody else's namespace, gone since it was listed or not mounted yet
                 if host in wanted:
                     raise
     joined = _Union()
