@@ -326,6 +326,58 @@ def labs() -> Schema:
     return {"$schema": DIALECT, **_object(body)}
 
 
+def trace() -> Schema:
+    """One line of ``trace --json``: a story, an event, or the totals."""
+    common = {"schema": {"const": "nattrace/trace/1"}}
+    header: Schema = {"type": "object", "required": ["proto", "src", "dst"]}
+    hop = _object(dict(HOP["properties"]) | {"times_ns": _array(COUNT)})
+    why = _object({"code": TEXT, "text": TEXT, "evidence": _array(TEXT), "cure": _array(TEXT)})
+    drop = _object({"reason": TEXT, "function": TEXT, "transport": BOOL})
+    capture = _object(
+        {"host": TEXT, "interface": _maybe("string"), "way": {"enum": ["in", "out"]}, "packet": header, "ts": COUNT}
+    )
+    story = common | {
+        "kind": {"const": "story"},
+        "number": COUNT,
+        "start_ns": COUNT,
+        "outcome": OUTCOME,
+        "at": AT,
+        "packet": {"type": "object"},
+        "reason": REASON,
+        "drop": {"anyOf": [drop, {"type": "null"}]},
+        "hops": _array(hop),
+        "responses": _array(RESPONSE),
+        "captures": _array(capture),
+        "asides": _array({"type": "object"}),
+        "incomplete": _array(TEXT),
+        "rules": {"enum": ["nftrace", "nflog", "model", None]},
+        "events": COUNT,
+    }
+    event = common | {
+        "kind": {"const": "event"},
+        "event": TEXT,
+        "number": COUNT,
+        "ts_ns": COUNT,
+        "host": TEXT,
+        "cpu": COUNT,
+        "in": _maybe("string"),
+        "out": _maybe("string"),
+        "packet": header,
+        "conntrack": {"anyOf": [CONNTRACK, {"type": "null"}]},
+    }
+    totals = common | {
+        "kind": {"const": "totals"},
+        "seen": COUNT,
+        "matched": COUNT,
+        "lost": {"type": "object", "additionalProperties": COUNT},
+        "missing": {"type": "object"},
+        "unobservable": _array(TEXT),
+    }
+    explained = {"explanation": {"anyOf": [why, {"type": "null"}]}}
+    lines = [_object(story | explained, list(story)), _object(event), _object(totals)]
+    return _with_defs({"anyOf": lines}, "nattrace trace")
+
+
 def what() -> Schema:
     """``what --json``."""
     seen = {"type": "object", "required": ["proto", "src", "dst"]}
@@ -379,6 +431,7 @@ SCHEMAS = {
     "doctor": doctor,
     "reasons": reasons,
     "what": what,
+    "trace": trace,
     "snapshot": snapshot,
     "lab": lab,
     "labs": labs,

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .options import print_json
+
+if TYPE_CHECKING:
+    from nattrace.sim.explain.reasons import Code
 
 
 @click.command(short_help="What a reason code means, how it shows, how to cure it.")
 @click.argument("code", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def explain(code: str | None, as_json: bool) -> int:
-    """What CODE means, how it shows, how to cure it; without CODE, all codes."""
+    """What CODE means, how it shows, how to cure it; without CODE, all codes.
+
+    CODE may also be one of the kernel's own drop reasons: SKB_DROP_REASON_IP_RPFILTER, or IP_RPFILTER.
+    """
     from nattrace.sim.errors import InputError
     from nattrace.sim.explain.reasons import codes, find, similar
 
@@ -23,7 +31,7 @@ def explain(code: str | None, as_json: bool) -> int:
         for entry in codes():
             print(f"{entry.code:<{width}}  {entry.title}")
         return 0
-    found = find(code)
+    found = find(code) or _kernel_reason(code)
     if found is None:
         near = similar(code)
         raise InputError(
@@ -35,6 +43,20 @@ def explain(code: str | None, as_json: bool) -> int:
         return 0
     _print(found)
     return 0
+
+
+def _kernel_reason(code: str) -> Code | None:
+    """A reason of enum skb_drop_reason in the form of our own codes."""
+    from nattrace.sim.explain.reasons import Code
+
+    from ..live.drops import find
+
+    found = find(code)
+    if found is None:
+        return None
+    shows = f"nattrace trace says {found.name}; so do dropwatch and perf trace -e skb:kfree_skb."
+    title = f"drop reason of the kernel ({found.layer})"
+    return Code(found.name, "reason", title, found.sentence, shows, found.cure, "kfree_skb_reason()", (found.code,))
 
 
 def entry_json(entry: object) -> dict[str, object]:

@@ -282,7 +282,8 @@ def _too_big(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
 
 
 def _netfilter(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
-    step = next((s for s in reversed(hop.steps) if s.verdict == "DROP"), None)
+    dropping = [s for s in reversed(hop.steps) if s.verdict == "DROP"]
+    step = next((s for s in dropping if s.rule), dropping[0] if dropping else None)
     if step is None:
         return None
     if step.stage == "conntrack":

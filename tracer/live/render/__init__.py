@@ -1,0 +1,1 @@
+"""Stories for people (text), for programs (jsonl) and for Wireshark (pcapng)."""

@@ -1,0 +1,193 @@
+"""Which rules matched, put into the stories: as the kernel tells it, or from counters and the model, labelled so.
+
+With --allow-changes the flow is marked in a table of our own and the kernel's trace messages are read (rules/). Without
+it nothing is changed: what the model says would match is put in and called that, and rules whose counters rose are
+listed at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from ...sim.errors import InputError, NattraceError
+from ...sim.model.result import Hop, Step
+from ...sim.record import replace
+from ...sim.render.style import clean
+from .flow import FlowKey
+from .rules.book import RuleBook
+from .rules.counters import Counters
+from .rules.nflog import LegacyTrace
+from .rules.nftrace import RuleTrace, describe_changes
+
+if TYPE_CHECKING:
+    from ...sim.flow import Question
+    from .netns import Namespace
+    from .story import Story
+    from .worlds import Worlds
+
+BY_MODEL = "by the model, not observed"
+
+
+class Rules:
+    """For as long as it is open; ``into(story)`` adds the steps of the rules that this packet met."""
+
+    def __init__(
+        self, spaces: list[Namespace], question: Question | None, options: dict[str, Any], worlds: Worlds
+    ) -> None:
+        if question is None:
+            raise InputError("--rules needs a FLOW: rules are told for one flow")
+        self.flow = FlowKey.of_question(question)._replace(iif=None)
+        self.spaces, self.options, self.worlds = spaces, options, worlds
+        self.exact = bool(options["allow_changes"])
+        self.traces: list[tuple[str, str, Any]] = []
+        self.counters: list[tuple[str, Counters]] = []
+        self.pending: dict[tuple[str, str], list[Any]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Rules:
+        try:
+            self._open()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        world = self.worlds.world()
+        if self.exact:
+            for line in describe_changes(self.flow):
+                print(f"nattrace: changes while it runs: {clean(line)}", file=sys.stderr)
+        for ns in self.spaces:
+            host = world.hosts.get(ns.name) if world is not None else None
+            if not self.exact:
+                self.counters.append((ns.name, Counters(ns, host)))
+                continue
+            book = RuleBook.read(ns, host)
+            known = {rule.backend for rule in book.rules.values()}
+            replies = [self.flow.reversed()]
+            if known - {"legacy"}:
+                found = RuleTrace(ns, self.flow, book=book, replies=replies, allow_changes=True)
+                self.traces.append((ns.name, "nftrace", self._stack.enter_context(found)))
+            if "legacy" in known:
+                legacy = LegacyTrace(ns, self.flow, book=book, replies=replies, allow_changes=True)
+                self.traces.append((ns.name, "nflog", self._stack.enter_context(legacy)))
+
+    def read(self) -> None:
+        """Take in what has come."""
+        for host, how, trace in self.traces:
+            self.pending.setdefault((host, how), []).extend(trace.read())
+
+    def into(self, story: Story) -> None:
+        """Add the rules that this packet met to its hops."""
+        self.read()
+        if not self.exact:
+            self._by_model(story)
+            return
+        for host, how, _ in self.traces:
+            for hop, times in zip(story.hops, story.times, strict=True):
+                if hop.host == host:
+                    mine = self._claim(host, how, hop)
+                    _insert(hop, times, mine)
+                    story.rules = how if mine else story.rules
+
+    def _claim(self, host: str, how: str, hop: Hop) -> list[Step]:
+        """Messages of this very packet: the first of each has its headers, IP identification and length among them."""
+        found, rest = [], []
+        wanted = {_identity(p) for p in (hop.before, hop.after)}
+        number: int | None = None
+        for hit in self.pending.get((host, how), []):
+            packet = getattr(hit, "packet", None)
+            same = hit.headers is not None and _of_headers(hit.headers) in wanted
+            if same and (number is None or packet == number or packet is None):
+                number = packet if packet is not None else -1
+                found.append(hit.step)
+            elif packet is not None and packet == number:
+                found.append(hit.step)
+            else:
+                rest.append(hit)
+        self.pending[host, how] = rest
+        return found
+
+    def _by_model(self, story: Story) -> None:
+        """What the snapshot's rules would do with this packet, where it goes the same way."""
+        world = self.worlds.world()
+        if world is None or not story.hops:
+            return
+        from ...sim.engine.play import play
+        from ...sim.engine.simulate import injection_of
+
+        first = story.hops[0]
+        packet = {k: v for k, v in first.before.items() if k not in ("ip_id", "fragment", "more", "gso", "len")}
+        try:
+            injection = injection_of(world, {**packet, "host": first.host, "in": first.in_dev})
+            predicted = play(world, None, injection).leaves[0].hops
+        except (NattraceError, KeyError, IndexError):
+            return
+        for hop, times, model in zip(story.hops, story.times, predicted, strict=False):
+            if hop.host != model.host:
+                return
+            steps = [s for s in model.steps if s.rule and s.matched]
+            _insert(
+                hop,
+                times,
+                [replace(s, changes={}, note=f"{s.note}; {BY_MODEL}" if s.note else BY_MODEL) for s in steps],
+            )
+            story.rules = "model" if steps else story.rules
+
+    def totals(self) -> dict[str, Any]:
+        """What was lost; without changes, the rules whose counters rose."""
+        out: dict[str, Any] = {"how": "trace" if self.exact else "counters and model", "lost": {}, "notes": []}
+        for host, _, trace in self.traces:
+            for key, value in trace.loss().items():
+                out["lost"][key] = out["lost"].get(key, 0) + value
+                if value:
+                    out["notes"].append(f"{host}: {value} messages about rules lost or left out ({key})")
+        for host, counters in self.counters:
+            for rise in counters.rises():
+                rule = rise.rule
+                place = f"{rule.table} {rule.chain} " + (str(rule.number) if rule.number else "policy")
+                out["notes"].append(f"{host}: counter of {place} rose by {rise.packets}: {rule.text}")
+        return out
+
+
+def _identity(packet: dict[str, Any]) -> tuple[Any, ...]:
+    return (packet.get("src"), packet.get("dst"), packet.get("ip_id"))
+
+
+def _of_headers(headers: Any) -> tuple[Any, ...]:
+    import ipaddress
+
+    key = headers.key
+    ends = (str(ipaddress.ip_address(key.src)), str(ipaddress.ip_address(key.dst)))
+    return (*ends, headers.ip_id)
+
+
+def _insert(hop: Hop, times: list[int], found: list[Step]) -> None:
+    """Each rule in front of what its table was seen to do; the change itself goes to the rule that ended the table."""
+    for step in found:
+        at = next((i for i, s in enumerate(hop.steps) if _same_table(s, step) and not s.rule), None)
+        if at is None:
+            at = next((i for i, s in enumerate(hop.steps) if s.verdict == "DROP"), len(hop.steps))
+        moment = times[at] if at < len(times) else (times[-1] if times else 0)
+        hop.steps.insert(at, step)
+        times.insert(at, moment)
+    for i, step in enumerate(hop.steps):
+        before = hop.steps[i - 1] if i else None
+        if (
+            before is not None
+            and before.rule
+            and not step.rule
+            and _same_table(step, before)
+            and step.verdict != "DROP"
+        ):
+            hop.steps[i - 1] = replace(before, changes=step.changes)
+            hop.steps[i] = replace(step, changes={}, note=step.note or "passed")
+
+
+def _same_table(a: Step, b: Step) -> bool:
+    return a.hook == b.hook and a.table == b.table

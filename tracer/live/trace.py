@@ -1,0 +1,178 @@
+"""Observing without predicting: a session's events told as stories while they come, or those of a recording.
+
+    with Tracer(spaces, Filter.of(proto="udp", dport=53)) as tracer:
+        for story in tracer.poll(0.2): ...        # packets that are at rest
+        for story in tracer.finish(): ...         # the others
+        tracer.totals()                           # {"seen": events, "matched": packets, "lost": {stream: count}}
+    for story in replay(recording.read(path), scene): ...
+
+A packet is told when nothing came of it for a while; one whose end was not seen yet waits longer, for it may wait itself:
+a neighbour is asked for three seconds (mcast_solicit × retrans_time_ms).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from ...sim.errors import InputError
+from . import netns as spaces_of
+from .event import KIND
+from .filter import Filter
+from .group import Packets, group
+from .netns import Namespace
+from .plan import IN
+from .recording import Recording, Writer, session_header
+from .scene import ATTACHED, Scene
+from .session import STREAMS, Session
+from .story import Story, stories
+
+SETTLE, PATIENCE = 0.15, 3.6  # seconds without a further event: of a packet that ended, of one that may go on
+ENDED = (KIND.drop, KIND.tx, KIND.xmit, KIND.consume)
+LONG_AGO = 1 << 62
+
+
+class Tracer:
+    """See the module. ``record``: where raw events are saved as they come. ``on_events``: called with every batch."""
+
+    def __init__(self, spaces: Sequence[Namespace], filter: Filter, record: str | None = None,
+                 streams: Sequence[str] = STREAMS, on_events: Callable[[Any], None] | None = None) -> None:  # fmt: skip
+        self.session = Session(spaces, filter, streams)
+        self.spaces, self.record, self.on_events = list(spaces), record, on_events
+        self.told = self.events = 0
+        self._kept: Any = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Tracer:
+        try:
+            self._stack.enter_context(self.session)
+            self.scene = Scene.of(self.session)
+            self.peers = spaces_of.veth_peers(self.spaces)
+            self.writer = None
+            if self.record is not None:
+                header = session_header(self.session, scene=self.scene.to_json(), peers=_peers_json(self.peers))
+                self.writer = self._stack.enter_context(Writer(self.record, header))
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def poll(self, timeout: float) -> list[Story]:
+        """Wait for events at most so long; the packets that are at rest by then."""
+        events = self.session.read(timeout)
+        if events is not None:
+            self._take(events)
+        return self._tell(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+
+    def _take(self, events: Any) -> None:
+        self.events += len(events)
+        if self.writer is not None:
+            self.writer.events(events)
+        if self.on_events is not None:
+            self.on_events(events)
+        self._kept = events if self._kept is None or not len(self._kept) else np.concatenate([self._kept, events])
+
+    def _tell(self, now: int) -> list[Story]:
+        events = self._kept
+        if events is None or not len(events):
+            return []
+        packets = group(events, *self.session.losses(), peers=self.peers)
+        rest = at_rest(events, packets, now)
+        young = events[packets.loose][events["ts"][packets.loose] > now - int(SETTLE * 1e9)]
+        if not rest.any():
+            if not packets.count and not len(young):
+                self._kept = None
+            return []
+        others, mine, chosen = packets.split(events, rest)
+        self._kept = np.concatenate([young, others])
+        return self._number(stories(mine, chosen, self.scene, self.told + 1))
+
+    def _number(self, found: list[Story]) -> list[Story]:
+        self.told += len(found)
+        return found
+
+    def waiting(self) -> bool:
+        """Whether packets are still to be told."""
+        return self._kept is not None and bool((self._kept["skb"] != 0).any())
+
+    def finish(self) -> list[Story]:
+        """No more events: what was seen of the packets still under way, and the recording's end."""
+        self.session.pause()
+        while (events := self.session.read(0.0)) is not None:
+            self._take(events)
+        found = self._tell(LONG_AGO)
+        if self.writer is not None:
+            records, unlogged = self.session.losses()
+            self.writer.finish(records, unlogged, self.session.loss(), symbols=self._symbols())
+        return found
+
+    def _symbols(self) -> dict[str, str]:
+        return {str(k): v for k, v in self.scene.symbols.items()}
+
+    def totals(self) -> dict[str, Any]:
+        """For the last line. ``missing``: streams that this kernel does not give."""
+        return {
+            "seen": self.events, "matched": self.told, "lost": self.session.loss(), "missing": dict(self.session.missing),
+            "unobservable": [f"{s}: {s.note or s.state}" for s in self.session.slots if s.state != "attached"],
+        }  # fmt: skip
+
+
+def at_rest(events: Any, packets: Packets, now: int) -> Any:
+    """Which packets need no more waiting."""
+    if not packets.count:
+        return np.zeros(0, bool)
+    main = (events["kind"] != KIND.fib) & (events["kind"] != KIND.neigh)
+    rest = np.zeros(packets.count, bool)
+    for i in range(packets.count):
+        rows = packets.rows(i)
+        own = rows[main[rows]]
+        last = events[own[-1] if len(own) else rows[-1]]
+        ended = int(last["kind"]) in ENDED or (int(last["kind"]) == KIND.tap and int(last["hook"]) == IN)
+        rest[i] = int(events["ts"][rows].max()) + int((SETTLE if ended else PATIENCE) * 1e9) <= now
+    return rest
+
+
+def _peers_json(peers: dict[tuple[int, int], tuple[int, int]]) -> list[list[int]]:
+    return [[*a, *b] for a, b in peers.items()]
+
+
+class Replay:
+    """A recording, told again: ``scene``, ``stories()``, ``totals()``."""
+
+    def __init__(self, recording: Recording, name: str) -> None:
+        self.recording, self.told = recording, 0
+        try:
+            self.scene = Scene.from_json(recording.header["scene"])
+            self.scene.symbols |= {int(k): str(v) for k, v in recording.tail.get("symbols", {}).items()}
+            self.peers = {(int(a), int(b)): (int(c), int(d)) for a, b, c, d in recording.header.get("peers", [])}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            remedy = "record it with: nattrace trace -o FILE"
+            raise InputError(f"{name}: the recording does not tell the scene", remedy=remedy) from None
+
+    def stories(self) -> list[Story]:
+        unlogged = self.recording.tail.get("unlogged", 0)
+        losses = self.recording.losses
+        packets = group(self.recording.events, losses, unlogged if isinstance(unlogged, int) else 0, self.peers)
+        found = stories(self.recording.events, packets, self.scene)
+        if not self.recording.whole:
+            for story in found[-1:]:
+                story.incomplete.append("the recording was cut off here")
+        self.told = len(found)
+        return found
+
+    def totals(self) -> dict[str, Any]:
+        lost = self.recording.tail.get("loss", {})
+        hidden = [t for t in self.scene.taps if t.state != ATTACHED]
+        return {
+            "seen": len(self.recording.events), "matched": self.told,
+            "lost": {str(k): int(v) for k, v in lost.items()} if isinstance(lost, dict) else {},
+            "missing": dict(self.scene.missing),
+            "unobservable": [f"{self.scene.host(t.netns)} {t.place}: {t.note or t.state}" for t in hidden],
+        }  # fmt: skip
