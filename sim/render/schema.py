@@ -378,6 +378,11 @@ def trace() -> Schema:
     return _with_defs({"anyOf": lines}, "nattrace trace")
 
 
+def view() -> Schema:
+    """``view --json``."""
+    return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/view/1"}, "url": TEXT})}
+
+
 def what() -> Schema:
     """``what --json``."""
     seen = {"type": "object", "required": ["proto", "src", "dst"]}
@@ -431,6 +436,7 @@ SCHEMAS = {
     "doctor": doctor,
     "reasons": reasons,
     "what": what,
+    "view": view,
     "trace": trace,
     "snapshot": snapshot,
     "lab": lab,
