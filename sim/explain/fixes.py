@@ -27,7 +27,8 @@ from .whatif import Edit, apply_all
 
 MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
 MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
-PATIENCE = 2.0  # seconds for all of it; what was not tried by then is not tried
+PATIENCE = 1.2  # seconds for all of it; what was not tried by then is not tried
+MAX_SECOND = 6  # single changes that get the flow farther, on top of which every other one is tried
 ENOUGH = 3  # single changes that work: more would only be variants
 MAX_DEPTH = 4  # obstacles overcome in a row
 OFFERED, FAILING = 4, 3
@@ -128,18 +129,29 @@ class Search:
         """(what works, known remedies that do not)."""
         start: Place = ((), self.trial, "")
         self.expand(start, self.usual(self.trial))
+        onward: list[Place] = []
         if not any(len(f.edits) == 1 for f in self.works):
-            self.sweep(start)
+            onward = self.sweep(start)
         self.budget = max(self.budget, MAX_TRIALS // 2)
-        while self.queue:
-            place = self.queue.popleft()
-            most = min((_weight(f) for f in self.works), default=MAX_DEPTH)
-            if len(place[0]) < min(most, MAX_DEPTH):
-                self.expand(place, self.usual(place[1]))
+        self.drain()
+        if not self.works:  # nothing usual is enough on top of anything usual
+            self.queue += onward
+            self.drain()
+        for place in onward:
+            if not self.works:
+                self.sweep(place)
         best = min(self.works, key=_rank, default=None)
         begun = best.edits if best is not None else ()
         failing = [f for f in self.failing if not (f.edits == begun[: len(f.edits)] and len(begun) > len(f.edits))]
         return self.works, failing
+
+    def drain(self) -> None:
+        """Go on from everything that got the flow farther, as long as it may lead to something smaller."""
+        while self.queue:
+            place = self.queue.popleft()
+            most = min((_weight(f) for f in self.works), default=MAX_DEPTH)
+            if len(place[0]) < min(most, MAX_DEPTH) and time.monotonic() < self.until:
+                self.expand(place, self.usual(place[1]))
 
     def usual(self, here: Trial) -> list[Candidate]:
         """What helps against the obstacle, and what leads to the expectation."""
@@ -163,20 +175,22 @@ class Search:
             if self.farther(fix, here):
                 self.queue.append((fix.edits, fix.trial, candidate.guess or guess))
 
-    def sweep(self, start: Place) -> None:
-        """Every single change; once some work, the rest would only be variants."""
+    def sweep(self, place: Place) -> list[Place]:
+        """Every single change on top of a place; returns what got the flow farther, the likeliest first.
+
+        Once some changes work, the rest would only be variants of them.
+        """
         budget, farther = MAX_SWEEP, []
-        for candidate in levers(self.trial):
-            alone = sum(1 for f in self.works if len(f.edits) == 1)
-            if budget <= 0 or alone >= ENOUGH or time.monotonic() > self.until:
+        for candidate in levers(place[1]):
+            enough = sum(1 for f in self.works if len(f.edits) <= len(place[0]) + 1) >= ENOUGH
+            if budget <= 0 or enough or time.monotonic() > self.until:
                 break
-            fix = self.attempt(start, candidate)
+            fix = self.attempt(place, candidate)
             budget -= fix is not None
-            if fix is not None and fix.result != WORKS and not candidate.unlikely and self.farther(fix, self.trial):
-                farther.append(((*fix.edits,), fix.trial, candidate.guess))
-        known = {place[0] for place in self.queue}
-        if not any(len(f.edits) == 1 for f in self.works):
-            self.queue += [place for place in farther if place[0] not in known][:MAX_DEPTH]
+            if fix is not None and fix.result != WORKS and self.farther(fix, place[1]):
+                farther.append((candidate.unlikely + fix.bypassed, (fix.edits, fix.trial, candidate.guess)))
+        known = {p[0] for p in self.queue}
+        return [p for _, p in sorted(farther, key=lambda pair: pair[0]) if p[0] not in known][:MAX_SECOND]
 
     def attempt(self, place: Place, candidate: Candidate) -> Fix | None:
         """A candidate tried on top of what a place has changed; None: tried before, or not possible."""

@@ -208,13 +208,20 @@ def _range(word: str | None, text: str) -> tuple[int, int] | None:
 
 def _default_priority(host: Host, family: int) -> int:
     """fib_default_rule_pref(): one less than the second rule's."""
-    rules = host.rules.get(family, ())
+    rules = _rules(host, family)
     return max(rules[1].priority - 1, 0) if len(rules) > 1 else 32765
+
+
+def _rules(host: Host, family: int) -> tuple[FibRule, ...]:
+    """The host's rules; where its dumps do not have them, the ones that every host starts with."""
+    from ..engine.fib_rules import DEFAULT_RULES
+
+    return host.rules.get(family) or DEFAULT_RULES[family]
 
 
 def add_fib_rule(host: Host, rule: FibRule) -> Host:
     """Insert after the rules of the same priority."""
-    old = host.rules.get(rule.family, ())
+    old = _rules(host, rule.family)
     place = sum(1 for r in old if r.priority <= rule.priority)
     return host.with_(
         rules={**host.rules, rule.family: (*old[:place], rule, *old[place:])}, files=host.files | {"rule"}
@@ -239,11 +246,11 @@ def delete_fib_rule(host: Host, text: str) -> Host:
     named += ["invert"] if words[0] == "not" else []
     families = (wanted.family,) if wanted.src or wanted.dst else (AF_INET, AF_INET6)
     for family in families:
-        old = host.rules.get(family, ())
+        old = _rules(host, family)
         for i, have in enumerate(old):
             if all(getattr(have, field) == getattr(wanted, field) for field in named):
                 return host.with_(rules={**host.rules, family: old[:i] + old[i + 1 :]})
-    known = ", ".join(str(r.priority) for r in host.rules.get(families[0], ()))
+    known = ", ".join(str(r.priority) for r in _rules(host, families[0]))
     raise InputError(f"{text!r}: {host.name} has no such rule", remedy=f"priorities in use: {known or 'none'}")
 
 
