@@ -12,7 +12,7 @@ from lab_support import Bench, lab
 from nattrace.tracer.lab import netns as lab_netns
 from nattrace.tracer.live import netns
 from nattrace.tracer.live.flow import FlowKey
-from nattrace.tracer.live.queue import queue_states
+from nattrace.tracer.live.nfnl.queues import queue_states
 
 TOPOLOGY = """
 [segments]

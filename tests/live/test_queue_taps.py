@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import netfilterqueue
 import pytest
 from lab_support import Bench, kernel
 from nattrace.sim.errors import MissingFacility
@@ -18,7 +19,9 @@ from nattrace.tracer.lab.netns import inside as in_namespace
 from nattrace.tracer.lab.netns import path_of
 from nattrace.tracer.live.dissect import changed
 from nattrace.tracer.live.flow import FlowKey
-from nattrace.tracer.live.queue import QueueTaps, Seen, TapPoint, numbers_in_use, queue_states
+from nattrace.tracer.live.nfnl.queues import queue_states
+from nattrace.tracer.live.queue import QueueTaps, Seen, TapPoint, numbers_in_use
+from nattrace.tracer.live.rules.nftrace import RuleTrace
 
 from .router_lab import FLOW, residue, router, udp
 
@@ -147,9 +150,38 @@ def test_what_nobody_decided_goes_on_at_the_end() -> None:
     with router("nft") as (bench, space):
         with QueueTaps(space, ICMP, [POINTS[3]], hold=True, allow_changes=True) as taps:
             child = ping(bench, 1)
-            assert taps.held(5.0)
-            taps.queues[0].held.clear()
-        child.communicate()
+            held = taps.held(5.0)
+            assert len(held) == 1 and not held[0].decided
+        assert received(child) == 1 and held[0].decided
+        assert taps.loss() == {"queue_passed": 0, "queue_dropped": 0, "queue_user": 0}
+
+
+def test_packets_that_another_program_holds_are_not_lost_when_we_end() -> None:
+    """The kernel drops what any queue of the namespace holds when a base chain goes; so we wait until none does."""
+    with router("nft", ["-A FORWARD -p icmp -j NFQUEUE --queue-num 5"]) as (bench, space):
+        held: list[netfilterqueue.Packet] = []
+
+        def hold(packet: netfilterqueue.Packet) -> None:
+            packet.retain()
+            held.append(packet)
+
+        with in_namespace(path_of(space.name)):
+            theirs = netfilterqueue.NetfilterQueue()
+        theirs.bind(5, hold)
+        trace = RuleTrace(space, FLOW, allow_changes=True)
+        child = ping(bench, 1)
+        time.sleep(0.1)
+        closing = threading.Thread(target=trace.close)
+        closing.start()
+        time.sleep(0.1)
+        for _ in range(20):  # the request, later the reply
+            theirs.run(block=False)
+            while held:
+                held.pop().accept()
+            time.sleep(0.02)
+        closing.join()
+        assert received(child) == 1 and residue(bench) == ["queue 5"]
+        theirs.unbind()
 
 
 def test_a_number_that_a_rule_uses_is_not_taken() -> None:

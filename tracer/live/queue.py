@@ -33,7 +33,6 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...sim.errors import InputError, MissingFacility, NattraceError
@@ -41,12 +40,13 @@ from ...sim.model.rule import HOOK_NAME
 from .ctevents import ConntrackEvent, decode_entry
 from .flow import FlowKey
 from .nfnl.listing import rule_counters
+from .nfnl.queues import queue_states
 from .nfnl.sock import InNetns, Refused, entered, no_privilege
 from .nfnl.tables import OwnerTable, counter, expression, match, match_entry
 from .nfnl.tracking import tracking_reason
 from .nfnl.wire import QUEUE, attribute, attributes, be32, error_of, message, messages, number
 from .rules.book import RuleBook
-from .rules.nftrace import needs_changes
+from .rules.nftrace import QUEUES_OF_OTHERS, needs_changes
 
 MAX_LEN = 4  # packets that may wait; what a SIGKILL costs at most
 PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING = range(5)
@@ -110,8 +110,10 @@ class Seen:
 class Held:
     """A packet that waits. Exactly one of ``accept``, ``drop``, ``change`` ends it."""
 
-    def __init__(self, seen: Seen, handle: Any) -> None:
+    def __init__(self, seen: Seen, handle: Any, waiting: set[Held] | None = None) -> None:
         self.seen, self._handle, self.decided = seen, handle, False
+        self._waiting = waiting if waiting is not None else set()
+        self._waiting.add(self)
 
     def accept(self, mark: int | None = None) -> None:
         """Let it go on, behind this tap."""
@@ -137,6 +139,7 @@ class Held:
         if self.decided:
             raise InputError("this packet has its verdict already")
         self.decided = True
+        self._waiting.discard(self)
         action()
 
 
@@ -148,6 +151,7 @@ def describe_changes(flow: FlowKey, points: Sequence[TapPoint], max_len: int = M
         "kernel removes it when the process ends, however it ends",
         "these packets take some 0.1 ms longer for each of the places; whatever is too fast for the tap passes it unseen",
         f"if the process is killed or stopped, at most the {max_len} packets are lost that each of the places holds then",
+        QUEUES_OF_OTHERS,
     ]
 
 
@@ -166,6 +170,7 @@ class QueueTaps:
         self.tracked = tracking_reason(netns)
         self.queues: list[_Queue] = []
         self.table: OwnerTable | None = None
+        self._final: dict[str, int] | None = None
         try:
             taken = numbers_in_use(netns)
             for point in points:
@@ -207,6 +212,8 @@ class QueueTaps:
     def loss(self) -> dict[str, int]:
         """``queue_passed``: packets of the flow that passed a tap unseen (full, or nobody read in time);
         ``queue_dropped``, ``queue_user``: packets the kernel dropped because of the queue."""
+        if self._final is not None:
+            return self._final
         passed = dropped = user = 0
         states = {state.number: state for state in queue_states(self.netns)}
         for queue in self.queues:
@@ -218,16 +225,19 @@ class QueueTaps:
         return {"queue_passed": max(0, passed - dropped - user), "queue_dropped": dropped, "queue_user": user}
 
     def close(self) -> None:
-        """Rules first, then what still waits goes on, then the queues."""
+        """Rules first, then what waits goes on, then table and queues; :meth:`loss` says the same ever after."""
+        if self._final is None and self.table is not None:
+            self._final = self.loss()
+            with suppress(OSError):  # somebody ended the namespace
+                self.table.flush()
+        deadline = time.monotonic() + 1.0
+        while self.queues:
+            for queue in self.queues:
+                queue.release()
+            if time.monotonic() > deadline or not self._wait(DRAIN):
+                break
         if self.table is not None:
             self.table.close()
-        deadline = time.monotonic() + 1.0
-        while self.queues and time.monotonic() < deadline:
-            if not self._wait(DRAIN):
-                break
-            for queue in self.queues:
-                queue.hold = False
-                queue.run()
         for queue in self.queues:
             queue.close()
         self.queues.clear()
@@ -295,7 +305,8 @@ class _Queue:
         self.point, self.number, self.hold = point, queue, hold
         self.chain = f"tap-{HOOK_NAME[point.hook].lower()}-{point.priority & 0xFFFFFFFF:x}"
         self.seen: deque[Seen] = deque(maxlen=65536)
-        self.held: deque[Held] = deque()
+        self.held: deque[Held] = deque()  # not handed out yet
+        self.waiting: set[Held] = set()  # without a verdict, handed out or not
         self.count = 0
         self.with_conntrack = False
         self._now: Seen | None = None
@@ -357,41 +368,23 @@ class _Queue:
             handle.accept()
         elif self.hold:
             handle.retain()
-            self.held.append(Held(seen, handle))
+            self.held.append(Held(seen, handle, self.waiting))
         else:
             handle.accept()
             self.seen.append(seen)
 
+    def release(self) -> None:
+        """Let everything go on that is held, and what comes from now on."""
+        self.hold = False
+        self.run()
+        self.held.clear()
+        for held in sorted(self.waiting, key=lambda held: held.seen.id):
+            held.accept()
+
     def close(self) -> None:
-        """Let what is held go on, and unbind."""
-        while self.held:
-            held = self.held.popleft()
-            if not held.decided:
-                held.accept()
         if hasattr(self, "socket"):
             self.socket.close()
         self.queue.unbind()
-
-
-class QueueState(NamedTuple):
-    """A line of /proc/net/netfilter/nfnetlink_queue."""
-
-    number: int
-    port: int
-    waiting: int
-    dropped: int
-    user_dropped: int
-
-
-def queue_states(netns: InNetns | None = None) -> list[QueueState]:
-    """The queues that are bound in a namespace; empty where the kernel has none."""
-    with entered(netns):
-        try:
-            lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
-        except OSError:
-            return []
-    rows = [[int(word) for word in line.split()] for line in lines]
-    return [QueueState(row[0], row[1], row[2], row[5], row[6]) for row in rows if len(row) >= 7]
 
 
 _XT_QUEUE = re.compile(r"--queue-(?:num|balance) (\d+)(?::(\d+))?")

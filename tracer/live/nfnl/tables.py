@@ -19,13 +19,25 @@ from typing import Any
 
 from ....sim.errors import MissingFacility
 from ..flow import AF_INET, ICMP, ICMPV6, PORTS, FlowKey
+from .queues import wait_until_empty
 from .sock import InNetns, Nfnl, Refused, no_privilege
 from .wire import NLM_F_APPEND, NLM_F_CREATE, PAYLOAD
 
 Expression = dict[str, Any]
 
 # enum nf_tables_msg_types
-NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, GETRULE, GETGEN, TRACE = 0, 1, 2, 3, 4, 6, 7, 16, 17
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, GETRULE, DELRULE, GETGEN, TRACE = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    6,
+    7,
+    8,
+    16,
+    17,
+)
 TABLE_OWNER = 2  # enum nft_table_flags
 REG_VERDICT, REG_1 = 0, 1
 NF_DROP, NF_ACCEPT, NFT_JUMP = 0, 1, -3
@@ -152,7 +164,10 @@ class OwnerTable:
         self.close()
 
     def close(self) -> None:
-        """The table goes with its socket."""
+        """The table goes with its socket, in a moment in which that costs no queue of others its packets."""
+        if self._made:
+            self._made = False
+            wait_until_empty(self.netns)
         self.socket.close()
 
     def add_chain(self, name: str, hook: int | None = None, priority: int = 0, kind: str = "filter") -> None:
@@ -179,6 +194,14 @@ class OwnerTable:
                 self._explain(error)
             raise
         self._made = True
+
+    def flush(self) -> None:
+        """Take all rules out and leave the chains: no packet comes any more, and none that is queued is dropped yet.
+
+        When a base chain goes, the kernel drops what the queues of the namespace hold (nf_queue_nf_hook_drop()).
+        """
+        if self._made:
+            self.socket.batch([(DELRULE, 0, self.family, _encode("nft_rule_msg", table=self.name))])
 
     def _add(self, kind: int, class_name: str, **parts: Any) -> None:
         self._parts.append((kind, NLM_F_CREATE | NLM_F_APPEND, self.family, _encode(class_name, **parts)))

@@ -23,6 +23,7 @@ from ....sim.model.addr import FAMILY_NAME
 from ....sim.model.result import Step
 from ....sim.model.rule import HOOK_NAME
 from ....sim.model.where import Where
+from ....sim.snapshot.nft import OBSERVER
 from ...capture.dump import legacy_tables, legacy_tables6, nft_save
 from ..nfnl.listing import NftChain, NftRule, base_chains, generation, rules
 from ..nfnl.sock import InNetns, Nfnl, entered
@@ -89,7 +90,10 @@ class KnownRule(NamedTuple):
 
 
 class RuleBook:
-    """All rules of a namespace at one generation of its rule set. ``unread``: what there may be besides, and why."""
+    """All rules of a namespace at one generation of its rule set, without those of a nattrace that is tracing.
+
+    ``unread``: what there may be besides, and why it could not be read.
+    """
 
     def __init__(
         self, known: Iterable[KnownRule], chains: Iterable[NftChain], generation_id: int, unread: Sequence[str] = ()
@@ -108,7 +112,8 @@ class RuleBook:
         with Nfnl(netns) as sock:
             for _ in range(TRIES):
                 before = generation(sock)
-                chains, listed = base_chains(sock=sock), rules(sock=sock)
+                chains = [chain for chain in base_chains(sock=sock) if not OBSERVER.fullmatch(chain.table)]
+                listed = [rule for rule in rules(sock=sock) if not OBSERVER.fullmatch(rule.table)]
                 unread: list[str] = []
                 with entered(netns):
                     texts = _texts(listed, unread)

@@ -33,7 +33,7 @@ from ..nfnl.tracking import tracking_reason
 from ..nfnl.wire import LOG, Message, attribute, attributes, be16, be32, number, text
 from .book import KnownRule, RuleBook
 from .guard import Guard
-from .nftrace import BUFFER, RATE, Headers, mark_table, needs_changes, packet_headers
+from .nftrace import BUFFER, QUEUES_OF_OTHERS, RATE, Headers, mark_table, needs_changes, packet_headers
 
 LOGGER = "nfnetlink_log"
 GROUP = 0
@@ -86,6 +86,7 @@ def describe_changes(flow: FlowKey) -> list[str]:
         f"net.netfilter.nf_log.{number_of} = {LOGGER} in this network namespace: lines of TRACE rules and of "
         "nf_conntrack_log_invalid come here instead of to the kernel's log meanwhile (LOG rules are not affected); a "
         "child process puts it back, also when nattrace is killed",
+        QUEUES_OF_OTHERS,
     ]
 
 
@@ -100,6 +101,7 @@ class LegacyTrace:
         self.tracked = tracking_reason(netns)
         self._next: int | None = None
         self.missed = 0
+        self._final: dict[str, int] | None = None
         self.events = Nfnl(netns, buffer=BUFFER)
         try:
             _bind(self.events, flow.family)
@@ -120,9 +122,12 @@ class LegacyTrace:
         self.close()
 
     def close(self) -> None:
-        self.table.close()
-        self.guard.close()
-        self.events.close()
+        """Also the end of what is counted: :meth:`loss` says the same ever after."""
+        if self._final is None:
+            self._final = self.loss()
+            self.table.close()
+            self.guard.close()
+            self.events.close()
 
     def fileno(self) -> int:
         return self.events.fileno()
@@ -147,6 +152,8 @@ class LegacyTrace:
         return found
 
     def loss(self) -> dict[str, int]:
+        if self._final is not None:
+            return self._final
         skipped = sum(n for n, _ in rule_counters(self.table.socket, self.table.family, self.table.name, "mark"))
         return {"nflog": max(self.missed, self.events.lost()), "nftrace_skipped": skipped}
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from ....sim.errors import NattraceError
 from ....sim.model.result import Step
 from ....sim.model.rule import HOOK_NAME
+from ....sim.snapshot.nft import OBSERVER
 from ..flow import AF_INET, PORTS, FlowKey
 from ..nfnl.listing import NftChain, rule_counters
 from ..nfnl.sock import InNetns, Nfnl
@@ -50,6 +51,7 @@ BUFFER = 8 << 20
 AFTER_CONNTRACK = -199  # NF_IP_PRI_CONNTRACK + 1
 PRE_ROUTING, LOCAL_OUT = 0, 3
 ECHO = (0, 8, 128, 129)  # the ICMP and ICMPv6 types that carry an identifier
+NF_VERDICT_MASK = 0xFF
 POLICY, RETURN, RULE = 1, 2, 3  # enum nft_trace_types
 VERDICTS = {
     0: "DROP", 1: "ACCEPT", 2: "STOLEN", 3: "QUEUE", 4: "REPEAT", -1: None, -2: None, -3: "JUMP", -4: "GOTO", -5: "RETURN",
@@ -145,12 +147,19 @@ def packet_headers(ip: bytes, l4: bytes | None = None) -> Headers | None:
     return Headers(FlowKey(family, proto, source, target, sport, dport), ip_id, length, ttl)
 
 
+QUEUES_OF_OTHERS = (
+    "what other programs hold in an nfqueue of the namespace when the table goes is dropped by the kernel; nattrace waits "
+    "for a moment in which they hold nothing, unless it is killed"
+)
+
+
 def describe_changes(flow: FlowKey) -> list[str]:
     """What is changed on the host while rules are traced, for the user to agree to."""
     return [
         f"an nf_tables table of family {_word(flow)} that belongs to this process and marks the packets of {flow} "
         "for tracing (they are not altered); the kernel removes it when the process ends, however it ends",
         "marked packets are logged by iptables-legacy rules too, where there are any",
+        QUEUES_OF_OTHERS,
     ]
 
 
@@ -178,6 +187,7 @@ class RuleTrace:
             self.events.close()
             raise
         self._packets = Packets(self.table.name)
+        self._final: dict[str, int] | None = None
 
     def __enter__(self) -> RuleTrace:
         return self
@@ -186,8 +196,11 @@ class RuleTrace:
         self.close()
 
     def close(self) -> None:
-        self.table.close()
-        self.events.close()
+        """Also the end of what is counted: :meth:`loss` says the same ever after."""
+        if self._final is None:
+            self._final = self.loss()
+            self.table.close()
+            self.events.close()
 
     def fileno(self) -> int:
         return self.events.fileno()
@@ -203,7 +216,7 @@ class RuleTrace:
 
     def loss(self) -> dict[str, int]:
         """Messages that were lost, and packets that were not marked because there were too many a second."""
-        return {"nftrace": self.events.lost(), "nftrace_skipped": self.skipped()}
+        return self._final or {"nftrace": self.events.lost(), "nftrace_skipped": self.skipped()}
 
     def skipped(self) -> int:
         """Packets over the rate, by the counter of our own rule."""
@@ -257,7 +270,7 @@ class Packets:
         found, now = [], time.monotonic_ns()
         for message in messages:
             current = self._current(message)
-            if message.table == self.own:
+            if message.table == self.own or OBSERVER.fullmatch(message.table):
                 continue
             hook, priority = current.base(message, book)
             step = step_of(message, hook, book)
@@ -322,13 +335,21 @@ def step_of(message: TraceMessage, hook: int | None, book: RuleBook | None) -> S
         if rule is not None:
             return rule.step(hook, "DROP")
         return _bare(message, hook, "policy DROP", "DROP")
-    word = VERDICTS.get(message.verdict if message.verdict is not None else -1, str(message.verdict))
+    word = verdict_word(message.verdict)
     known = None
     if book is not None:
         known = book.by_handle(message.family, message.table, message.chain, message.handle or 0)
     if known is None:
         return _bare(message, hook, None, word, "a rule that was added after the rules were listed")
     return known.step(hook, word)
+
+
+def verdict_word(code: int | None) -> str | None:
+    """ACCEPT, DROP … of a kernel verdict; a queue's number stands in its upper half (NF_QUEUE_NR)."""
+    if code is None:
+        return None
+    code = code & NF_VERDICT_MASK if code >= 0 else code
+    return VERDICTS.get(code, str(code))
 
 
 def _bare(
