@@ -309,7 +309,6 @@ INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u
 	t = map_lookup(TOTALS, &k);
 	if (!t) {
 		__builtin_memset(&zero, 0, sizeof(zero));
-		zero.first = now;
 		map_update(TOTALS, &k, &zero, 1);
 		t = map_lookup(TOTALS, &k);
 		if (!t) {
@@ -317,6 +316,8 @@ INLINE void add_up(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u
 			return;
 		}
 	}
+	if (!t->first)
+		t->first = now;
 	t->packets++;
 	t->octets += v->len;
 	t->last = now;

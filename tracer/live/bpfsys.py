@@ -22,6 +22,7 @@ NR_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x"
 
 MAP_CREATE, MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT, PROG_LOAD = 0, 1, 2, 3, 4, 5
 PROG_NEXT_ID, MAP_NEXT_ID, PROG_FD_BY_ID, MAP_FD_BY_ID, INFO_BY_FD = 11, 12, 13, 14, 15
+PROG_TEST_RUN = 10
 RAW_TRACEPOINT_OPEN, MAP_FREEZE, LINK_CREATE, LINK_FD_BY_ID, LINK_NEXT_ID = 17, 22, 28, 30, 31
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, LRU_HASH, RINGBUF = 1, 2, 5, 6, 9, 27
 KPROBE, RAW_TRACEPOINT, NETFILTER = 2, 17, 32
@@ -145,6 +146,13 @@ def prog_load(kind: int, code: bytes, name: str, expected_attach: int = 0, versi
         except BpfError:
             error.log = log.value.decode(errors="replace")
         raise
+
+
+def test_run(prog: int) -> int:
+    """BPF_PROG_TEST_RUN of a raw tracepoint program without arguments: what it returns."""
+    _, attr = _ask(PROG_TEST_RUN, struct.pack("<I", prog), "test run")
+    (result,) = struct.unpack_from("<4xI", attr)
+    return int(result)
 
 
 def netfilter_link(prog: int, pf: int, hook: int, priority: int) -> int:

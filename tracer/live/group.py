@@ -231,7 +231,10 @@ def _cuts(columns: _Columns, order: Index, lossy: Flags, peers: dict[tuple[int, 
     joined |= (rule == ALIKE) & alike
     moved = rule == MOVED
     if moved.any():
-        device = (columns.indev[here] != columns.indev[before]) | (columns.outdev[here] != columns.outdev[before])
+        received = columns.state[here] == RX
+        device = np.where(
+            received, columns.indev[here] != columns.indev[before], columns.outdev[here] != columns.outdev[before]
+        )
         joined |= moved & alike & (device | ~same_ns)
     # a loss in between: also where the way alone would do, the packet must be alike
     gaps = np.append(0, np.cumsum(lossy))

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from ...sim.errors import MissingFacility
 from . import bpfsys, btf, compile, pcap, plan
-from .event import AF_INET, AF_INET6, EVENT, KIND
+from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE
 from .filter import Filter
 from .netns import Namespace
 from .probes import kprobes, netfilter_link, offsets, tracepoints
@@ -55,6 +55,18 @@ CPU = np.dtype(
         ("pad", "<u8", 8),
     ]
 )
+TOTAL_KEY = np.dtype(
+    [
+        ("t", TUPLE),
+        ("netns", "<u4"),
+        ("prio", "<i4"),
+        ("reason", "<u4"),
+        ("zone", "<u2"),
+        ("kind", "u1"),
+        ("hook", "u1"),
+    ]
+)
+TOTAL = np.dtype([("key", TOTAL_KEY), ("packets", "<u8"), ("octets", "<u8"), ("first", "<u8"), ("last", "<u8")])
 STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset")  # without asking
 ALL_STREAMS = (*STREAMS, "consume", "xmit")
 POLL = 0.002  # seconds between two looks at a ring that holds fewer than FEW events
@@ -69,7 +81,8 @@ class Session:
     """See the module. ``namespaces``: what to watch, at most 16. ``streams``: kinds of events, of ALL_STREAMS.
 
     ``ring``: octets of the buffer, a power of two (16 MiB: 70 000 events). ``aggregate``: totals per flow, hook and
-    place instead of events, see totals().
+    place instead of events, see totals(). ``max_rate``: events a second above which it goes over to totals by itself, and
+    says so in ``notes``.
     """
 
     def __init__(
@@ -80,12 +93,16 @@ class Session:
         ring: int = 16 << 20,
         families: tuple[int, ...] = (AF_INET, AF_INET6),
         aggregate: bool = False,
+        max_rate: float | None = None,
     ) -> None:
         self.namespaces = list(namespaces)
         self.filter = filter
         self.streams = tuple(streams)
         self.families = families
         self.aggregate = aggregate
+        self.max_rate = max_rate
+        self.notes: list[str] = []  # what a user must be told
+        self._measured = (0.0, 0)
         self.slots: list[plan.Slot] = []
         self.chains: dict[str, plan.Chains] = {}
         self.missing: dict[str, str] = {}  # stream -> why this kernel does not give it
@@ -219,6 +236,7 @@ class Session:
             if left > 0 and self._ring.pending() < FEW:  # a moment's wait makes one batch of what would be many
                 time.sleep(min(POLL, left))
             self._read_losses()
+            self._watch_rate()
             events = self._ring.read(most)
             if events is not None and len(events):
                 return events
@@ -233,6 +251,40 @@ class Session:
             if events is None:
                 return
             yield events
+
+    def _watch_rate(self) -> None:
+        """Too many events to tell each: from here on totals, until the caller resumes events."""
+        if self.max_rate is None or self.aggregate:
+            return
+        now, count = time.monotonic(), self.emitted()
+        before, counted = self._measured
+        if now - before < 0.2:
+            return
+        self._measured = (now, count)
+        if before and (count - counted) / (now - before) > self.max_rate:
+            self.set_aggregate(True)
+            self.notes.append(
+                f"more than {self.max_rate:,.0f} events a second: from then on totals for each flow, hook and place, no stories"
+            )
+
+    def set_aggregate(self, aggregate: bool) -> None:
+        """Totals from now on (True), or events again (False)."""
+        self.aggregate = aggregate
+        self._control(on=True)
+
+    def totals(self) -> Events:
+        """Sums by flow, hook and place since the session began, of all CPUs, as TOTAL."""
+        cpus = _possible_cpus()
+        rows = []
+        for key in bpfsys.map_keys(self._maps[7], TOTAL_KEY.itemsize):
+            value = bpfsys.map_lookup(self._maps[7], key, 32 * cpus)
+            if value is not None:
+                each = np.frombuffer(value, "<u8").reshape(cpus, 4)
+                used = each[each[:, 0] > 0]
+                if len(used):
+                    sums = (used[:, 0].sum(), used[:, 1].sum(), used[:, 2].min(), used[:, 3].max())
+                    rows.append(key + struct.pack("<QQQQ", *map(int, sums)))
+        return np.frombuffer(b"".join(rows), TOTAL)
 
     def _read_losses(self) -> None:
         lost = self._loss_ring.read()
