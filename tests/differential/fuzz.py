@@ -19,7 +19,7 @@ if __name__ == "__main__":
 from differential import coverage
 from differential.compare import show
 from differential.generator import STEADY, situation
-from differential.runner import Verdict, run
+from differential.runner import STATS, Verdict, run
 from differential.shrink import shrink, tidy
 
 REGRESSIONS = Path(__file__).resolve().parent.parent / "data" / "regressions"
@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     first = options.seed if options.seed is not None else int(time.time())
     totals, unknowns, touched, classes = Counter(), Counter(), Counter(), Counter()
     out = options.report.open("a") if options.report else sys.stdout
+    print(f"seeds from {first}, level {options.level}: again with SEED={first}", flush=True)
     begun = time.monotonic()
     seed = first
     try:
@@ -104,6 +105,10 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\nseeds {first}–{seed - 1}, level {options.level}, {time.monotonic() - begun:.0f} s")
     for name, number in sorted(totals.items()):
         print(f"  {name:32}{number:8}")
+    compared = sum(totals[certainty] for certainty in STATS)
+    print(f"  packets compared: {compared}, {compared / max(totals['situations'], 1):.1f} of a situation")
+    for certainty in STATS:
+        print(f"  {certainty + ', share':32}{100 * totals[certainty] / max(compared, 1):8.2f} %")
     for title, found in (("unknown", unknowns), ("failures", classes)):
         for text, number in found.most_common(40):
             print(f"  {title}: {number:6}  {text}")

@@ -226,7 +226,9 @@ class Situation:
         if self.level > 2 and self.chance(0.15):
             words += f" src {self.pick(self.own[name])}"
         if self.level > 4 and self.chance(0.08):
-            words += f" mtu {self.pick(['1000', 'lock 900'])}"
+            words += (
+                f" mtu {self.pick(['560', 'lock 500'])}"  # no more than any device takes: a veth drops what is longer
+            )
         if self.level > 4 and self.chance(0.1):
             words += f" realm {self.pick([1, 2, 7])}"
         return words + tail

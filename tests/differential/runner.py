@@ -97,6 +97,7 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
         observation = kernel.step(index, op)
         learn_sequence(observation)
         if observation.record is None:
+            verdict.stats["operations that could not be made"] += op["op"] not in ("wait", "skip")
             continue
         verdict.index, verdict.record, verdict.observation = index, observation.record, observation
         try:

@@ -21,7 +21,7 @@ from tables import NATIVE, ROWS, SET_ROWS, SETS
 from nattrace.sim.engine import wire
 from nattrace.sim.model.packet import Skb
 
-A, B = "nattrace-rows-a", "nattrace-rows-b"
+A, B = f"nattrace-rows-{os.getpid()}-a", f"nattrace-rows-{os.getpid()}-b"
 MAC_A, MAC_B = "02:00:00:00:00:01", "02:00:00:00:00:02"
 TOOLS = ("ip", "iptables-legacy-restore", "iptables-nft-restore")
 pytestmark = [

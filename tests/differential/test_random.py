@@ -15,8 +15,8 @@ from .runner import run
 
 pytestmark = kernel
 
-SITUATIONS = int(os.environ.get("NATTRACE_SITUATIONS", "36"))
-LEVELS = (0, 2, 4, 9)  # simple forwarding … everything
+SITUATIONS = int(os.environ.get("NATTRACE_SITUATIONS", "200"))
+LEVELS = (0, 9, 2, 9, 4, 9)  # simple forwarding … everything
 
 
 @pytest.mark.parametrize("number", range(SITUATIONS))
