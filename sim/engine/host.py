@@ -399,11 +399,12 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
     if link is not None and link.loopback:
         return _close(ctx, skb, Transfer(name, rt.dev, _looped(skb)))
     if rt.mtu and skb.length > rt.mtu:
-        if local and skb.df:
-            reason = Reason(
-                "fragmentation_needed", f"{skb.length} bytes with DF do not fit through {rt.dev} (mtu {rt.mtu})"
-            )
-            return _close(ctx, skb, Fate("dropped", name, rt.dev, "POSTROUTING", reason, skb, EMSGSIZE))
+        if skb.df:  # ip_fragment(): it fitted the first route, but not the one that NAT or a mark led to
+            icmp.icmp_send(ctx, skb, 3, 4, rt.mtu)
+            text = f"{skb.length} bytes with DF do not fit through {rt.dev} of {name} (mtu {rt.mtu})"
+            reason = Reason("fragmentation_needed", text, rt.where)
+            errno = EMSGSIZE if local and skb.sk else None
+            return _close(ctx, skb, Fate("unreachable", name, rt.dev, "POSTROUTING", reason, skb, errno))
         ctx.step("fragmentation", hook=None, note=f"leaves in fragments: {skb.length} bytes, mtu {rt.mtu}")
     nexthop = skb.dst if rt.gateway is None else rt.gateway
     found = neigh.resolve(ctx, rt.dev, nexthop, rt.gateway_family or skb.family, skb.src)
