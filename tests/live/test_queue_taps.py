@@ -18,10 +18,12 @@ from nattrace.sim.errors import MissingFacility
 from nattrace.tracer.lab.netns import inside as in_namespace
 from nattrace.tracer.lab.netns import path_of
 from nattrace.tracer.live.dissect import changed
+from nattrace.tracer.live.filter import Filter
 from nattrace.tracer.live.flow import FlowKey
 from nattrace.tracer.live.nfnl.queues import queue_states
 from nattrace.tracer.live.queue import QueueTaps, Seen, TapPoint, numbers_in_use
 from nattrace.tracer.live.rules.nftrace import RuleTrace
+from nattrace.tracer.live.session import Session
 
 from .router_lab import FLOW, residue, router, udp
 
@@ -156,7 +158,8 @@ def test_what_nobody_decided_goes_on_at_the_end() -> None:
         assert taps.loss() == {"queue_passed": 0, "queue_dropped": 0, "queue_user": 0}
 
 
-def test_packets_that_another_program_holds_are_not_lost_when_we_end() -> None:
+@pytest.mark.parametrize("what", ["table", "probes"])
+def test_packets_that_another_program_holds_are_not_lost_when_we_end(what: str) -> None:
     """The kernel drops what any queue of the namespace holds when a base chain goes; so we wait until none does."""
     with router("nft", ["-A FORWARD -p icmp -j NFQUEUE --queue-num 5"]) as (bench, space):
         held: list[netfilterqueue.Packet] = []
@@ -168,7 +171,12 @@ def test_packets_that_another_program_holds_are_not_lost_when_we_end() -> None:
         with in_namespace(path_of(space.name)):
             theirs = netfilterqueue.NetfilterQueue()
         theirs.bind(5, hold)
-        trace = RuleTrace(space, FLOW, allow_changes=True)
+        trace: RuleTrace | Session
+        if what == "table":
+            trace = RuleTrace(space, FLOW, allow_changes=True)
+        else:
+            trace = Session([space], Filter.of(proto="udp"))
+            trace.open()
         child = ping(bench, 1)
         time.sleep(0.1)
         closing = threading.Thread(target=trace.close)

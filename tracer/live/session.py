@@ -27,6 +27,7 @@ from . import bpfsys, btf, compile, pcap, plan
 from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE
 from .filter import Filter
 from .netns import Namespace
+from .nfnl.queues import wait_until_empty
 from .probes import kprobes, netfilter_link, offsets, tracepoints
 from .ring import Ring
 
@@ -324,6 +325,9 @@ class Session:
         self.ready = False
         with suppress(AttributeError):
             self._control(on=False)
+        if self._fds:  # a hook that goes costs every nfqueue of the namespace what it holds
+            for ns in self.namespaces:
+                wait_until_empty(ns)
         for fd in self._fds:
             os.close(fd)
         self._fds = []
