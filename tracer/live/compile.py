@@ -21,9 +21,11 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ...sim.errors import MissingFacility
 from . import btf
+from .probes import offsets
 
 SOURCES = Path(__file__).parents[2] / "bpf"
 FORMAT = 1
@@ -59,14 +61,12 @@ class Programs:
         self.cached = cached
 
 
-def programs(source: str, macros: Mapping[str, int | str], kernel_hash: str, functions: list[str]) -> Programs:
+def programs(source: str, macros: Mapping[str, int | str], identity: str, functions: list[str]) -> Programs:
     """The functions of ``bpf/SOURCE``, from the cache or compiled now. Raises MissingFacility."""
     text, includes = _sources(source)
     options = [f"-D{name}={value}" for name, value in sorted(macros.items())]
     key = hashlib.sha256(
-        json.dumps(
-            [FORMAT, text, includes, options, kernel_hash, platform.release(), bcc_version(), functions]
-        ).encode()
+        json.dumps([FORMAT, text, includes, options, identity, platform.release(), bcc_version(), functions]).encode()
     ).hexdigest()
     code = _from_cache(key, functions)
     if code is not None:
@@ -155,8 +155,9 @@ def _ours(path: Path, file: int) -> bool:
     return True
 
 
-def _from_cache(key: str, functions: list[str]) -> dict[str, bytes] | None:
-    path = cache_folder() / f"{key}.json"
+def _kept(name: str) -> dict[str, Any] | None:
+    """A file of the cache, None if there is none to be trusted."""
+    path = cache_folder() / f"{name}.json"
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -166,7 +167,35 @@ def _from_cache(key: str, functions: list[str]) -> dict[str, bytes] | None:
             return None
         data = stream.read()
     try:
-        kept = json.loads(data)
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _keep(name: str, content: dict[str, Any]) -> None:
+    """Write a file of the cache; a cache that cannot be written is no error."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, new = tempfile.mkstemp(dir=folder, prefix=".new-")
+        try:
+            with os.fdopen(handle, "w") as stream:
+                json.dump(content, stream)
+            os.replace(new, folder / f"{name}.json")
+        except OSError:
+            os.unlink(new)
+            return
+        _forget_old(folder)
+    except OSError:
+        return
+
+
+def _from_cache(key: str, functions: list[str]) -> dict[str, bytes] | None:
+    kept = _kept(key)
+    if kept is None:
+        return None
+    try:
         code = {name: base64.b64decode(kept["code"][name]) for name in functions}
         whole = kept["sum"] == _sum(code)
     except (ValueError, KeyError, TypeError):
@@ -179,25 +208,10 @@ def _sum(code: dict[str, bytes]) -> str:
 
 
 def _to_cache(key: str, code: dict[str, bytes]) -> None:
-    """Keep it; a cache that cannot be written is no error."""
-    folder = cache_folder()
-    data = json.dumps({"code": {k: base64.b64encode(v).decode() for k, v in code.items()}, "sum": _sum(code)})
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".new-")
-        try:
-            with os.fdopen(handle, "w") as stream:
-                stream.write(data)
-            os.replace(name, folder / f"{key}.json")
-        except OSError:
-            os.unlink(name)
-            return
-        _forget_old(folder)
-    except OSError:
-        return
+    _keep(key, {"code": {k: base64.b64encode(v).decode() for k, v in code.items()}, "sum": _sum(code)})
 
 
-def _forget_old(folder: Path, keep: int = 24) -> None:
+def _forget_old(folder: Path, keep: int = 40) -> None:
     kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for path in kept[keep:]:
         path.unlink(missing_ok=True)
@@ -258,7 +272,32 @@ def link(
     return b"".join(insns) + (pcap or b"" if calls else b"")
 
 
-def kernel_hash() -> tuple[str, bytes]:
-    """(hash, blob) of the running kernel's BTF: two kernels of one release can differ."""
-    blob = btf.kernel_blob()
-    return hashlib.sha256(blob).hexdigest(), blob
+# --- what the programs must know of the kernel's types
+
+
+def kernel_identity() -> str:
+    """Of the running kernel and the modules that describe types: two kernels of one release can differ.
+
+    The build id says it at once; a kernel without one is known by its BTF.
+    """
+    try:
+        notes = Path("/sys/kernel/notes").read_bytes()
+    except OSError:
+        notes = btf.kernel_blob()
+    modules = sorted(name for name in offsets.MODULES if (btf.FOLDER / name).exists())
+    return hashlib.sha256(notes + json.dumps([platform.release(), platform.version(), modules]).encode()).hexdigest()
+
+
+def types(identity: str, cpus: int, links: bool, fetch: bool) -> tuple[dict[str, int | str], int | None]:
+    """(-D options, number of bpf_rdonly_cast or None) for this kernel, from the cache or from its BTF."""
+    name = hashlib.sha256(
+        json.dumps(["types", FORMAT, offsets.digest(), identity, cpus, links, fetch]).encode()
+    ).hexdigest()
+    kept = _kept(name)
+    if kept is not None and isinstance(kept.get("macros"), dict):
+        return kept["macros"], kept.get("cast")
+    kernel = btf.Btf.kernel()
+    macros = offsets.macros(kernel, cpus, links, fetch)
+    cast = kernel.id(offsets.CAST_FUNCTION, btf.FUNC) if macros["FAST"] else None
+    _keep(name, {"macros": macros, "cast": cast})
+    return macros, cast

@@ -16,8 +16,10 @@ import os
 import platform
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +30,7 @@ from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE
 from .filter import Filter
 from .netns import Namespace
 from .nfnl.queues import wait_until_empty
-from .probes import kprobes, netfilter_link, offsets, tracepoints
+from .probes import kprobes, netfilter_link, tracepoints
 from .ring import Ring
 
 Events = npt.NDArray[np.void]
@@ -113,6 +115,7 @@ class Session:
         self._fds: list[int] = []
         self._maps: dict[int, int] = {}
         self._losses: list[Events] = []
+        self._loaded: dict[tuple[Any, ...], int] = {}
 
     def __enter__(self) -> Session:
         try:
@@ -142,18 +145,15 @@ class Session:
 
     def _describe(self) -> None:
         start = time.monotonic()
-        digest, blob = compile.kernel_hash()
-        kernel = btf.Btf(blob)
-        self.backend = "netfilter links" if bpfsys.has_netfilter_links() else "kprobes"
-        links = self.backend == "netfilter links"
-        macros = offsets.macros(kernel, _possible_cpus(), links, bpfsys.has_fetch())
-        self._kernel = kernel
-        self._cast = kernel.id(offsets.CAST_FUNCTION, btf.FUNC) if macros["FAST"] else None
+        identity = compile.kernel_identity()
+        links = bpfsys.has_netfilter_links()
+        self.backend = "netfilter links" if links else "kprobes"
+        macros, self._cast = compile.types(identity, _possible_cpus(), links, bpfsys.has_fetch())
         self._pcap = pcap.function(self.filter.pcap) if self.filter.pcap is not None else None
         self.times["types"] = time.monotonic() - start
         start = time.monotonic()
         self._programs = compile.programs(
-            "nattrace.c", macros, digest, [*(("tap",) if links else ("on_call", "on_return")), *tracepoints.FUNCTIONS]
+            "nattrace.c", macros, identity, [*(("tap",) if links else ("on_call", "on_return")), *tracepoints.FUNCTIONS]
         )
         self.times["cached" if self._programs.cached else "compile"] = time.monotonic() - start
 
@@ -181,13 +181,40 @@ class Session:
         self._loss_ring = Ring(self._maps[6], max(self._ring_size // 2, mmap.PAGESIZE), LOSS)
         self._cpus = cpus
 
+    def _load_all(self) -> None:
+        """Load programs side by side: verifying them is most of what opening takes."""
+        planned: list[plan.Slot] = []
+        if "tap" in self.streams:
+            for ns in self.namespaces:
+                self.chains[ns.name] = plan.chains_of(ns)
+                planned += plan.slots(ns, self.chains[ns.name], self.families)
+        self._planned = planned
+        jobs: list[tuple[Callable[..., int], tuple[Any, ...]]] = [
+            (self._new_tracepoint, key) for key in sorted(tracepoints.programs(self.streams))
+        ]
+        if self.backend == "netfilter links":
+            jobs += [(self._new_tap, (prio,)) for prio in sorted({s.wanted for s in planned if s.state == "planned"})]
+        with ThreadPoolExecutor(2) as pool:
+            done = [(key, pool.submit(load, *key)) for load, key in jobs]
+            errors = [error for _, future in done if (error := future.exception())]
+            self._loaded = {key: future.result() for key, future in done if not future.exception()}
+        if errors:
+            raise errors[0]
+
     def _load_tap(self, priority: int) -> int:
+        """Of those loaded already; a neighbour of a taken priority is loaded when it is needed."""
+        return self._loaded.pop((priority,), None) or self._new_tap(priority)
+
+    def _load_tracepoint(self, function: str, kind: KIND) -> int:
+        return self._loaded.pop((function, kind), None) or self._new_tracepoint(function, kind)
+
+    def _new_tap(self, priority: int) -> int:
         code = compile.link(
             self._programs.code["tap"], self._maps, self._config, self._cast, {compile.PRIORITY: priority}
         )
         return bpfsys.prog_load(bpfsys.NETFILTER, code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
 
-    def _load_tracepoint(self, function: str, kind: KIND) -> int:
+    def _new_tracepoint(self, function: str, kind: KIND) -> int:
         code = compile.link(
             self._programs.code[function], self._maps, self._config, self._cast, {compile.KIND: kind}, self._pcap
         )
@@ -201,18 +228,15 @@ class Session:
 
     def _attach(self) -> None:
         start = time.monotonic()
+        self._load_all()
         wanted = [stream for stream in self.streams if stream != "tap"]
         held, self.missing = tracepoints.attach(wanted, self._load_tracepoint)
         self._fds += held
         if "tap" in self.streams:
-            planned = []
-            for ns in self.namespaces:
-                self.chains[ns.name] = plan.chains_of(ns)
-                planned += plan.slots(ns, self.chains[ns.name], self.families)
             if self.backend == "kprobes":
-                self.slots, links = kprobes.attach(planned, self._load_kprobe, self._maps[8])
+                self.slots, links = kprobes.attach(self._planned, self._load_kprobe, self._maps[8])
             else:
-                self.slots, links = netfilter_link.attach(planned, self._load_tap)
+                self.slots, links = netfilter_link.attach(self._planned, self._load_tap)
             self._fds += links
         self.times["attach"] = time.monotonic() - start
 
@@ -312,7 +336,7 @@ class Session:
 
     def reasons(self) -> dict[int, str]:
         """Names of this kernel's drop reasons by number."""
-        return btf.drop_reasons(self._kernel)
+        return btf.drop_reasons(btf.Btf.kernel())
 
     def vanished(self) -> list[Namespace]:
         """Namespaces whose name or process is gone: only our links keep them alive, so close soon."""
@@ -328,9 +352,9 @@ class Session:
         if self._fds:  # a hook that goes costs every nfqueue of the namespace what it holds
             for ns in self.namespaces:
                 wait_until_empty(ns)
-        for fd in self._fds:
+        for fd in [*self._fds, *self._loaded.values()]:
             os.close(fd)
-        self._fds = []
+        self._fds, self._loaded = [], {}
         for name in ("_ring", "_loss_ring", "_control_memory", "_cpu_memory"):
             if hasattr(self, name):
                 getattr(self, name).close()

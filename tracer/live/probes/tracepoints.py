@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .. import bpfsys
 from ..event import KIND
@@ -26,6 +26,11 @@ STREAMS = {  # stream: (function in nattrace.c, tracepoint)...
     "xmit": (("on_packet", "net_dev_start_xmit"),),
 }
 FUNCTIONS = sorted({function for pairs in STREAMS.values() for function, _ in pairs})
+
+
+def programs(streams: Iterable[str]) -> set[tuple[str, KIND]]:
+    """(function, kind) of the programs that these streams need."""
+    return {(function, KIND[stream]) for stream in streams if stream in STREAMS for function, _ in STREAMS[stream]}
 
 
 def attach(streams: list[str], load: Callable[[str, KIND], int]) -> tuple[list[int], dict[str, str]]:
