@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the program itself: commands, reason codes, matches, targets, schemas.
+"""Writes docs/reference/ and docs/man/ from the program itself: commands, reason codes, matches, targets, schemas.
 
 python docs/generate.py            # write
 python docs/generate.py --check    # status 1 where a page is out of date
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "reference"
+sys.path.insert(0, str(HERE.parent))
 HEAD = "<!-- written by docs/generate.py; do not edit -->\n\n"
 
 
@@ -86,16 +87,23 @@ def _schemas() -> Iterator[str]:
         yield f"\n## {name}\n\n{(make.__doc__ or '').strip()}\n\n```json\n{json.dumps(make(), indent=1)}\n```\n"
 
 
+def documents() -> Iterator[tuple[Path, str]]:
+    """Every file and what it holds."""
+    import manpage
+
+    for name, text in pages():
+        yield HERE / name, HEAD + text
+    yield manpage.PATH, '.\\" written by docs/generate.py; do not edit\n' + manpage.manual()
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or compare them with what is there."""
     stale = []
-    HERE.mkdir(exist_ok=True)
-    for name, text in pages():
-        path = HERE / name
-        text = HEAD + text
+    for path, text in documents():
+        path.parent.mkdir(exist_ok=True)
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
-        stale.append(name)
+        stale.append(path.name)
         if "--check" not in arguments:
             path.write_text(text, encoding="utf-8")
     if stale:

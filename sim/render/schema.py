@@ -142,6 +142,13 @@ def _with_defs(schema: Schema, name: str) -> Schema:
     return {"$schema": DIALECT, "title": name, **schema, "$defs": {"packet": PACKET}}
 
 
+def _lab_run() -> Schema:
+    """What the kernel said of a fix, before and after, in namespaces."""
+    end = _object({"outcome": OUTCOME, "text": TEXT})
+    side = _object({"forward": end, "reply": {"anyOf": [end, {"type": "null"}]}, "works": BOOL})
+    return _object({"before": side, "after": side, "agrees": BOOL, "notes": _array(TEXT)})
+
+
 def why() -> Schema:
     """``why --json``."""
     schema = _result("nattrace/why/1")
@@ -157,7 +164,22 @@ def why() -> Schema:
             "flows_sampled": COUNT,
             "steps": _array(_object({"host": TEXT, "command": TEXT})),
             "also_cured": COUNT,
-        }
+            "persistent": _array(TEXT),
+            "rollback": _array(_object({"host": TEXT, "script": TEXT})),
+            "lab": {"anyOf": [{"type": "null"}, _lab_run()]},
+        },
+        [
+            "host",
+            "commands",
+            "result",
+            "text",
+            "forward",
+            "reply",
+            "side_effects",
+            "flows_sampled",
+            "steps",
+            "also_cured",
+        ],
     )
     more = {
         "verdict": TEXT,
@@ -206,6 +228,28 @@ def why() -> Schema:
                     },
                 },
                 ["text", "met", "why"],
+            )
+        ),
+        "symptom": _object(
+            {
+                "text": TEXT,
+                "symptom": TEXT,
+                "explained": BOOL,
+                "hypotheses": _array(_object({"code": TEXT, "explains": BOOL, "text": TEXT, "tested": TEXT})),
+            }
+        ),
+        "stale_entries": _array(
+            _object(
+                {
+                    "host": TEXT,
+                    "entry": TEXT,
+                    "old": TEXT,
+                    "new": TEXT,
+                    "command": TEXT,
+                    "other_entries_hit": COUNT,
+                    "wider_command": TEXT,
+                    "wider_hits": COUNT,
+                }
             )
         ),
         "what_if": _array(TEXT),
@@ -383,6 +427,13 @@ def view() -> Schema:
     return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/view/1"}, "url": TEXT})}
 
 
+def tour() -> Schema:
+    """``tour --json``."""
+    keys = ("scenario", "snapshot", "stage", "command", "verdict", "code", "look")
+    stop = _object({**dict.fromkeys(keys, TEXT), "next": _array(TEXT)})
+    return {"$schema": DIALECT, **_object({"schema": {"const": "nattrace/tour/1"}, "stops": _array(stop)})}
+
+
 def what() -> Schema:
     """``what --json``."""
     seen = {"type": "object", "required": ["proto", "src", "dst"]}
@@ -437,6 +488,7 @@ SCHEMAS = {
     "reasons": reasons,
     "what": what,
     "view": view,
+    "tour": tour,
     "trace": trace,
     "snapshot": snapshot,
     "lab": lab,

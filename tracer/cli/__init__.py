@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "doctor": ("doctor", "doctor", "What this kernel and this machine allow, and what to install."),
     "explain": ("explain", "explain", "What a reason code means, how it shows, how to cure it."),
     "schema": ("schema", "schema", "The JSON Schema of every machine-readable output."),
+    "tour": ("tour", "tour", "The five situations, step by step."),
+    "completion": ("completion", "completion", "The script that teaches your shell to complete nattrace."),
     "mcp": ("mcp", "mcp", "The same questions over the Model Context Protocol."),
 }
 

@@ -27,7 +27,7 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
         before = explain(world, question, fixes=False)
         world = apply_all(world, edits)
         question = parse_flow(" ".join(flow), world)
-    found = explain(world, question, expect=expect, sample=sample, fixes=want_fixes)
+    found = explain(world, question, expect=expect, sample=sample, fixes=want_fixes, symptom=options["symptom"])
     if edits:
         found.before = before
         found.edits = [f"{e.host}: {c}" for e in edits for c in e.commands()]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .complete import codes as codes_known
 from .options import print_json
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="What a reason code means, how it shows, how to cure it.")
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=codes_known)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 def explain(code: str | None, as_json: bool) -> int:
     """What CODE means, how it shows, how to cure it; without CODE, all codes.

@@ -10,6 +10,17 @@ import click
 from . import COMMANDS, say
 
 
+def with_examples(name: str, command: click.Command) -> click.Command:
+    """A command, and those below it, whose help ends with examples."""
+    from .examples import epilog
+
+    if command.epilog is None:
+        command.epilog = epilog(name)
+    for below, inner in command.commands.items() if isinstance(command, click.Group) else ():
+        with_examples(f"{name} {below}", inner)
+    return command
+
+
 class LazyGroup(click.Group):
     """A group that knows its commands by name and imports one only to run it."""
 
@@ -23,7 +34,7 @@ class LazyGroup(click.Group):
         from importlib import import_module
 
         found: click.Command = getattr(import_module(f".{entry[0]}", __package__), entry[1])
-        return found
+        return with_examples(name, found)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

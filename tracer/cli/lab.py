@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from . import say
+from .complete import labs as labs_here
+from .complete import snapshots
 from .options import print_json
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ def lab() -> None:
 
 
 @lab.command()
-@click.argument("topology")
+@click.argument("topology", shell_complete=snapshots)
 @click.option("--name", default=None, help="Name of the lab: namespaces are NAME-HOST. By default the file's name.")
 @click.option("--json", "as_json", is_flag=True)
 def up(topology: str, name: str | None, as_json: bool) -> int:
@@ -58,7 +60,7 @@ def _topology(text: str) -> Topology:
 
 
 @lab.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=labs_here)
 @click.option("--all", "every", is_flag=True, help="All labs.")
 def down(name: str | None, every: bool) -> int:
     """Remove a lab and its namespaces."""
@@ -95,7 +97,7 @@ def list_(as_json: bool) -> int:
 
 
 @lab.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("topology")
+@click.argument("topology", shell_complete=snapshots)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--on", "host", default=None, metavar="HOST", help="Where the command runs; by default on this machine.")
 def run(topology: str, command: tuple[str, ...], host: str | None) -> int:

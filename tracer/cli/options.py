@@ -23,8 +23,18 @@ def declare(command: F, options: tuple[Option, ...]) -> F:
             kind["multiple"] = True
         elif option.kind == NUMBER:
             kind |= {"type": click.IntRange(0, option.most), "default": None}
+        kind["shell_complete"] = _completes(option)
         command = click.option(*option.names, option.key, help=option.help, hidden=option.hidden, **kind)(command)
     return command
+
+
+def _completes(option: Option) -> Any:
+    """What the shell offers as an option's value."""
+    from .complete import files, snapshots
+
+    if option.key == "snapshot":
+        return snapshots
+    return files if option.metavar is not None and "FILE" in option.metavar else None
 
 
 def snapshot_options(command: F) -> F:

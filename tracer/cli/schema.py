@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from .complete import schemas
 from .options import print_json
 
 
 @click.command(short_help="The JSON Schema of every machine-readable output.")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=schemas)
 @click.option("--reasons", is_flag=True, help="All reason and diagnosis codes instead.")
 def schema(name: str | None, reasons: bool) -> int:
     """The JSON Schema of one output (why, simulate, …), or of all, as one document."""

@@ -68,6 +68,8 @@ WHY = (
     Option(("-q", "--quiet"), "quiet", FLAG, None, "The verdict line only."),
     Option(("--expect",), "expect", MANY, "WHAT", "delivered | dropped | 'rule nat:POSTROUTING:3' | 'snat A' | 'dnat A:P' | "
            "'out IFACE' | reply: why it did not happen (status 1)."),
+    Option(("--symptom",), "symptom", ONE, "WORDS", "The trouble in your words ('no reply', 'connection refused', "
+           "'works for a minute' …): what it can come from, each possibility tested."),
     Option(("--set",), "set_", MANY, "SYSCTL=VALUE", "What if this sysctl were different (… at HOST)."),
     Option(("--add",), "add", MANY, "RULE", "What if 'iptables -t nat -A …' had been run."),
     Option(("--insert",), "insert", MANY, "RULE", "The same with -I."),
@@ -77,6 +79,10 @@ WHY = (
     Option(("--conntrack-flush",), "conntrack_flush", FLAG, None, "What if the conntrack tables were empty."),
     Option(("--without",), "without", MANY, "FILE", "As if this file were not in the snapshot."),
     Option(("--strict",), "strict", FLAG, None, "Read and validate every rule, reached or not."),
+    Option(("--persistent",), "persistent", FLAG, None, "With each fix, the lines that keep it over a reboot."),
+    Option(("--rollback",), "rollback", FLAG, None, "Only the fix, as a shell script that takes itself back unless confirmed."),
+    Option(("--lab",), "lab", FLAG, None, "Try the fix in network namespaces with the real kernel first (root)."),
+    Option(("--fix",), "fix", NUMBER, "N", "Which of the fixes that work --rollback and --lab take (1).", 99),
     Option(("--no-fixes",), "no_fixes", FLAG, None, "Do not look for fixes."),
     Option(("--html",), "html", ONE, "FILE", "Write the answer as a page of its own, no network needed (- = standard output)."),
     Option(("--svg",), "svg", ONE, "FILE", "The picture of the page alone."),

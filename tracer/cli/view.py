@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from . import say
+from .complete import snapshots
 from .options import load, print_json, snapshot_options
 
 
 @click.command(short_help="A local page to try flows and changes.")
-@click.argument("name", required=False, metavar="[SNAPSHOT]")
+@click.argument("name", required=False, metavar="[SNAPSHOT]", shell_complete=snapshots)
 @snapshot_options
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of 127.0.0.1; by default a free one.")
 @click.option("--no-browser", is_flag=True, help="Only print the address.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import say
+from .complete import files, hosts, interfaces
 from .options import load, print_json, snapshot_options
 
 if TYPE_CHECKING:
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="What the host must have done to the packets of a capture.")
-@click.argument("file", required=False)
+@click.argument("file", required=False, shell_complete=files)
 @snapshot_options
-@click.option("--at", "host", metavar="HOST", help="Host of the snapshot where the capture was taken.")
-@click.option("--in", "in_", metavar="IFACE", help="Interface of FILE (or of --before); often the file tells.")
+@click.option(
+    "--at", "host", metavar="HOST", shell_complete=hosts, help="Host of the snapshot where the capture was taken."
+)
+@click.option(
+    "--in",
+    "in_",
+    metavar="IFACE",
+    shell_complete=interfaces,
+    help="Interface of FILE (or of --before); often the file tells.",
+)
 @click.option("--before", metavar="FILE", help="Two captures: packets before the host …")
 @click.option("--after", metavar="FILE", help="… and after it, on the same clock; matched across NAT.")
-@click.option("--out", metavar="IFACE", help="Interface of --after.")
+@click.option("--out", metavar="IFACE", shell_complete=interfaces, help="Interface of --after.")
 @click.option(
     "--flows", type=click.IntRange(1, 100000), default=20, help="How many flows (or matches of a kind) to show."
 )

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from .answer import answer
+from .complete import flow as complete_flow
 from .options import declare
 from .table import SNAPSHOT, WHY, spelled
 
@@ -19,7 +20,7 @@ class Why(click.Command):
 
 
 @click.command(cls=Why, short_help="What happens to a flow, hop by hop, and why.")
-@click.argument("flow", nargs=-1, required=True)
+@click.argument("flow", nargs=-1, required=True, shell_complete=complete_flow)
 @lambda command: declare(command, (*SNAPSHOT, *WHY))
 def why(flow: tuple[str, ...], **options: Any) -> int:
     """What happens to FLOW, hop by hop, and why.
