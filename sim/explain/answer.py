@@ -21,6 +21,8 @@ from .trial import FORWARD, REPLY, Trial, attempt
 if TYPE_CHECKING:
     from .expect import Expectation
     from .fixes import Fix
+    from .stale import Stale
+    from .symptoms import Finding
 
 SCHEMA = "nattrace/why/1"
 
@@ -42,6 +44,8 @@ class Explanation:
     assumptions: list[str] = field(default_factory=list)
     unread: int = 0  # rules that nobody looked at: the packet did not get near them, so they are not validated
     expectations: list[Expectation] = field(default_factory=list)
+    symptom: Finding | None = None
+    stale: list[Stale] = field(default_factory=list)
     before: Explanation | None = None
     edits: list[str] = field(default_factory=list)
 
@@ -66,6 +70,10 @@ class Explanation:
         document["captures"] = captures(self.trial)
         if self.expectations:
             document["expect"] = [e.to_json(self.numbers) for e in self.expectations]
+        if self.symptom is not None:
+            document["symptom"] = self.symptom.to_json()
+        if self.stale:
+            document["stale_entries"] = [s.to_json() for s in self.stale]
         if self.before is not None:
             document["what_if"] = self.edits
             document["before"] = self.before.to_json()
@@ -80,9 +88,19 @@ class Explanation:
 
 
 def explain(
-    world: World, question: Question, *, expect: tuple[str, ...] = (), sample: int = SAMPLE, fixes: bool = True
+    world: World,
+    question: Question,
+    *,
+    expect: tuple[str, ...] = (),
+    sample: int = SAMPLE,
+    fixes: bool = True,
+    symptom: str | None = None,
 ) -> Explanation:
-    """Play, judge, diagnose and look for fixes."""
+    """Play, judge, diagnose and look for fixes. ``symptom``: the trouble in its user's words, to be explained by tests."""
+    if symptom is not None:
+        from .symptoms import understand
+
+        understand(symptom)
     trial = attempt(world, question, verbose=True)
     expectations: list[Expectation] = []
     goal = None
@@ -118,7 +136,29 @@ def explain(
     out.assumptions = _assumptions(world, trial)
     out.unread = unread_rules(trial.world)
     out.expectations = [_parting(out, e) for e in expectations]
+    if any(host.conns for host in trial.world.hosts.values()):
+        from .stale import stale_entries, stale_remark
+
+        out.stale = stale_entries(trial)
+        out.remarks += [stale_remark(one) for one in out.stale[:2] if code != "stale_entry"]
+    if symptom is not None:
+        _examined(out, symptom, sample if fixes else None)
     return out
+
+
+def _examined(out: Explanation, symptom: str, sample: int | None) -> None:
+    """Test what the symptom can come from; what cures the likeliest explanation joins the fixes. ``sample`` None: no fixes."""
+    from .symptoms import examine
+
+    out.symptom = examine(out.trial, symptom, [d._replace(text=out.numbered(d.text, d)) for d in out.diagnosis])
+    if out.fixes or sample is None:
+        return
+    for hypothesis in out.symptom.explained:
+        out.fixes += hypothesis.fixes
+        if hypothesis.cure is not None and not out.fixes:
+            from .fixes import find_fixes
+
+            out.fixes += find_fixes(hypothesis.cure, sample)
 
 
 def _parting(out: Explanation, expectation: Expectation) -> Expectation:

@@ -21,13 +21,14 @@ from .candidates import Candidate, candidates
 from .goal import Goal, toward
 from .levers import levers
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
+from .paste import WAIT, persistent, rollback
 from .sample import flows, outcome, side_effects
 from .trial import FORWARD, Trial, attempt, progress
 from .whatif import Edit, apply_all
 
 MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
 MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
-PATIENCE = 1.2  # seconds for all of it; what was not tried by then is not tried
+PATIENCE = 1.5  # seconds of CPU time for all of it; what was not tried by then is not tried
 MAX_SECOND = 6  # single changes that get the flow farther, on top of which every other one is tried
 ENOUGH = 3  # single changes that work: more would only be variants
 MAX_DEPTH = 4  # obstacles overcome in a row
@@ -51,6 +52,7 @@ class Fix:
     side_effects: list[str] = field(default_factory=list)
     flows_sampled: int = 0
     also_cured: int = 0
+    lab: dict[str, Any] | None = None  # what the real kernel said, where it was asked
 
     @property
     def hosts(self) -> list[str]:
@@ -74,7 +76,14 @@ class Fix:
             "side_effects": self.side_effects,
             "flows_sampled": self.flows_sampled,
             "also_cured": self.also_cured,
+            "persistent": persistent(self.edits),
+            "rollback": [{"host": host, "script": script} for host, script in self.scripts()],
+            "lab": self.lab,
         }
+
+    def scripts(self, wait: int = WAIT) -> list[tuple[str, str]]:
+        """(host, script that applies its part and takes it back unless confirmed)."""
+        return [(host, rollback([e for e in self.edits if e.host == host], wait)) for host in self.hosts]
 
 
 def find_fixes(trial: Trial, sample: int = SAMPLE, goal: Goal | None = None) -> list[Fix]:
@@ -123,7 +132,7 @@ class Search:
         self.queue: deque[Place] = deque()
         self.tried: set[tuple[Edit, ...]] = set()
         self.budget = MAX_TRIALS
-        self.until = time.monotonic() + PATIENCE
+        self.until = time.process_time() + PATIENCE
 
     def run(self) -> tuple[list[Fix], list[Fix]]:
         """(what works, known remedies that do not)."""
@@ -150,7 +159,7 @@ class Search:
         while self.queue:
             place = self.queue.popleft()
             most = min((_weight(f) for f in self.works), default=MAX_DEPTH)
-            if len(place[0]) < min(most, MAX_DEPTH) and time.monotonic() < self.until:
+            if len(place[0]) < min(most, MAX_DEPTH) and time.process_time() < self.until:
                 self.expand(place, self.usual(place[1]))
 
     def usual(self, here: Trial) -> list[Candidate]:
@@ -183,7 +192,7 @@ class Search:
         budget, farther = MAX_SWEEP, []
         for candidate in levers(place[1]):
             enough = sum(1 for f in self.works if len(f.edits) <= len(place[0]) + 1) >= ENOUGH
-            if budget <= 0 or enough or time.monotonic() > self.until:
+            if budget <= 0 or enough or time.process_time() > self.until:
                 break
             fix = self.attempt(place, candidate)
             budget -= fix is not None

@@ -26,6 +26,7 @@ from .passes import NAT_TARGETS, passes_of
 from .spots import Spot, end_of, selector, spots
 from .trial import FORWARD, REPLY, Obstacle, Trial
 from .whatif import WHERE, ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit
+from .whatif_ip import TABLES
 from .whatif_move import RuleMove
 
 ARRIVING = {"delivered", "left"}
@@ -266,7 +267,8 @@ def _leaving_by(goal: Goal, trial: Trial, words: list[str]) -> Iterator[Candidat
 def verb_for(host: Host, family: int, target: str, table: str) -> str:
     """``replace`` where the table has a route for just this prefix already (``add`` would fail: File exists)."""
     prefix = Prefix(family, 0, 0) if target == "default" else parse_prefix(target)
-    number = int(table.split()[1]) if table else 254
+    name = table.split()[1] if table else "main"
+    number = TABLES[name] if name in TABLES else int(name)
     same = any(r.prefix == prefix and not r.tos and not r.metric for r in host.routes.get((family, number), ()))
     return "replace" if same else "add"
 

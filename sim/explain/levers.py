@@ -31,7 +31,7 @@ def levers(trial: Trial) -> Iterator[Candidate]:
     """Single changes, the harmless ones first; no two that the flow could not tell apart."""
     places = spots(trial)
     return chain(
-        _entries(trial), _passes(trial, places), _settings(trial), _routes(trial), _policy(trial), _deleted(trial, places),
+        _entries(trial), _passes(trial, places), _policy(trial), _deleted(trial, places), _settings(trial), _routes(trial),
         _existing(trial, places), _translations(trial, places), _marks(trial, places), _tracking(trial, places),
     )  # fmt: skip
 
@@ -63,10 +63,13 @@ def _passes(trial: Trial, places: list[Spot]) -> Iterator[Candidate]:
         for rule in rules:
             for edit in _put(trial, spot, rule):
                 yield Candidate((edit,))
+        scene = scene_of(trial, spot.hop, spot.phase)
+        table = "" if spot.table == "filter" else f"-t {spot.table} "
         for step in spot.steps:
+            if step.rule:
+                edit = scene.rule(f"{table}-R {step.chain} {step.rule} {selector(spot)} -j ACCEPT")
+                yield Candidate((edit,), unlikely=1)
             if step.chain != spot.hook and step.rule:
-                scene = scene_of(trial, spot.hop, spot.phase)
-                table = "" if spot.table == "filter" else f"-t {spot.table} "
                 number = f"{step.rule} " if step.rule > 1 else ""
                 yield Candidate((scene.rule(f"{table}-I {step.chain} {number}{selector(spot)} -j RETURN"),))
 
@@ -234,10 +237,12 @@ def _towards(scene: Scene, host: Host, hop: Hop, target: str) -> Iterator[Candid
     legs = [f"via {g} dev {d}" for g, d in _next_hops(scene, host)]
     if target != "default":
         legs += [f"dev {link.name}" for link in host.links.values() if not link.loopback and link.up]
-    for table in ["", *(f" table {t}" for t in routing_tables(hop))]:
+    named = [str(r.table) for r in host.rules.get(scene.family, ()) if r.table not in (0, 253, 254, 255)]
+    for table in dict.fromkeys(["", *(f" table {t}" for t in (*routing_tables(hop), *named, "local"))]):
         verb = verb_for(host, scene.family, target, table)
         for leg in legs[:MOST_ROUTES]:
-            yield Candidate((RouteEdit(host.name, f"{target} {leg}{table}", verb),), unlikely=int("via" not in leg))
+            odd = int("via" not in leg) + 2 * (table == " table local")
+            yield Candidate((RouteEdit(host.name, f"{target} {leg}{table}", verb),), unlikely=odd)
 
 
 def _next_hops(scene: Scene, host: Host) -> list[tuple[str, str]]:

@@ -99,9 +99,9 @@ def _wider(conn: Conn) -> str:
     return words
 
 
-def stale_remarks(trial: Trial) -> list[Diagnosis]:
-    """A word about each stale entry, for flows that get through with it as well as for those that do not."""
-    return [Diagnosis("stale_entry", _text(one), _where(one)) for one in stale_entries(trial)[:2]]
+def stale_remark(one: Stale) -> Diagnosis:
+    """A word about a stale entry, for flows that get through with it as well as for those that do not."""
+    return Diagnosis("stale_entry", _text(one), _where(one))
 
 
 def _text(one: Stale) -> str:
@@ -127,4 +127,4 @@ def _where(one: Stale) -> tuple[Where, ...]:
     return (one.conn.where,) if one.conn.where is not None else ()
 
 
-__all__ = ["Stale", "others_hit", "stale_entries", "stale_remarks"]
+__all__ = ["Stale", "others_hit", "stale_entries", "stale_remark"]

@@ -129,6 +129,7 @@ class Page:
                 lines += self.block("PARTS ", self.parting(expectation.differs), gap=False)
         if self.x.cause:
             lines += self.block("WHY", self.x.cause)
+        lines += self.symptom()
         lines += self.also()
         lines += self.path()
         lines += self.fixes()
@@ -142,9 +143,27 @@ class Page:
         at = f"at step {number}" if number else f"on {differs.host}"
         return f"{at} {differs.actual}; as expected it would be {differs.expected}"
 
+    def symptom(self) -> list[Line]:
+        """What was tested for a symptom, the hypotheses that explain it first; of the others what was found."""
+        finding = self.x.symptom
+        if finding is None:
+            return []
+        head = "explained" if finding.explained else "nothing that was tested explains it"
+        taken = "" if finding.text == finding.symptom.name else f" (taken as '{finding.symptom.name}')"
+        lines = self.block("SYMPTOM", f"{finding.text}{taken}: {head}", gap=not self.x.cause)
+        for one in finding.hypotheses:
+            same = one.code == self.x.code and one.explains and self.x.cause
+            said = "the cause above" if same else one.text
+            tested = one.tested if self.verbose else one.tested.split(": it ")[0]
+            tail = f" [{one.code}] (tested: {tested})" if self.verbose or one.explains else ""
+            lines += self.block(f"   {'✓' if one.explains else '-'}", f"{said}{tail}", gap=False)
+        return lines
+
     def also(self) -> list[Line]:
         """Further causes, then remarks."""
         causes = [d for d in self.x.diagnosis[1:] if self.verbose or d.code != "private_source_leaves"]
+        if self.x.symptom is not None and not self.verbose:
+            causes = []  # the hypotheses have said it
         most = None if self.verbose else 2 if self.terse < 2 else 1 if self.terse < 4 else 0
         shown = [*causes[:most], *self.x.remarks[:most]]
         lines: list[Line] = []
