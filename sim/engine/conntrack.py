@@ -341,6 +341,11 @@ def init_conntrack(ctx: Ctx, skb: Skb, template: Template) -> Conn | Verdict | N
     expectation = _find_expectation(ctx, zone_id(template.zones), orig)
     if expectation is not None:
         return _expected(ctx, conn, expectation)
+    if "helpers not heard" in ctx.hs.misc:
+        from .helpers import may_be_expected
+
+        if may_be_expected(ctx, orig):
+            return ctx.hs.ct.update(conn, status=conn.status | IPS_EXPECTED)
     helper = template.helper or _automatic_helper(ctx, reply)
     if helper:
         conn = ctx.hs.ct.update(conn, helper=helper, status=conn.status | IPS_HELPER)
@@ -451,7 +456,9 @@ def _find_expectation(ctx: Ctx, zone: int, t: Tuple) -> Expectation | None:
 
 def _fits(ctx: Ctx, e: Expectation, zone: int, t: Tuple) -> bool:
     """nf_ct_exp_equal(): None in the expectation is a mask of 0."""
-    if (e.family, e.proto, e.dst, e.zone) != (t.family, t.proto, t.dst, zone) or e.src not in (None, t.src):
+    if (e.family, e.proto, e.dst, e.zone) != (t.family, t.proto, t.dst, zone):
+        return False
+    if e.src is not None and (e.src ^ t.src) & (-1 if e.src_mask is None else e.src_mask):
         return False
     return ctx.same(t.dport, e.dport) and (e.sport is None or ctx.same(t.sport, e.sport))
 

@@ -377,6 +377,7 @@ def _loop_back_copy(base: Ctx, skb: Skb, rt: Any) -> None:
     if rt.kind == "multicast" and skb.dst != ALL_HOSTS_GROUP:
         return  # RTCF_LOCAL only where the group is joined; 224.0.0.1 is, everywhere
     copy = skb.copy()
+    copy.sk = None  # skb_clone()
     run = base.run
     ctx = base.at(POST, None, rt.dev)
     hop, hops = run.hop, run.hops
@@ -384,7 +385,6 @@ def _loop_back_copy(base: Ctx, skb: Skb, rt: Any) -> None:
     run.hop = Hop(base.host.name, None, rt.dev, before=copy.header())
     if run_hook(ctx, copy).code == ACCEPT:
         copy.rt = replace(rt, kind="local")
-        copy.sk = None
         copy.pkttype = PACKET_LOOPBACK  # dev_loopback_xmit()
         run.aside(Transfer(base.host.name, rt.dev, copy))
     run.hop, run.hops = hop, hops

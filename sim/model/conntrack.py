@@ -243,7 +243,10 @@ class ConntrackTable:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """struct nf_conntrack_expect. ``None`` in a field is a wildcard (mask 0); ``timeout_at`` in world seconds."""
+    """struct nf_conntrack_expect. ``None`` in a field is a wildcard (mask 0); ``timeout_at`` in world seconds.
+
+    ``src_mask``: the bits of ``src`` that count, None: all.
+    """
 
     family: int
     proto: int
@@ -261,3 +264,4 @@ class Expectation:
     saved_port: int | None = None
     follow_master: bool = False
     where: Any = None
+    src_mask: int | None = None

@@ -30,14 +30,17 @@ def timeout(ctx: Ctx, conn: Conn, name: str, default: int) -> int:
 
 def refresh(ctx: Ctx, skb: Skb, conn: Conn, seconds: float) -> Conn:
     """nf_ct_refresh_acct(): a new timeout, and the packet counted where the entry has counters."""
-    changes: dict[str, object] = {}
-    if not conn.status & IPS_FIXED_TIMEOUT:
-        changes["timeout_s"] = seconds
-        if conn.confirmed:
-            changes["timeout_at"] = ctx.now + seconds
-    if conn.acct is not None:
-        changes["acct"] = counted(conn, skb)
-    return ctx.hs.ct.update(conn, **changes) if changes else conn
+    conn = extend(ctx, conn, seconds)
+    return conn if conn.acct is None else ctx.hs.ct.update(conn, acct=counted(conn, skb))
+
+
+def extend(ctx: Ctx, conn: Conn, seconds: float) -> Conn:
+    """nf_ct_refresh(): a new timeout, nothing counted; that of an unconfirmed entry starts with its confirmation."""
+    if conn.status & IPS_FIXED_TIMEOUT:
+        return conn
+    return ctx.hs.ct.update(
+        conn, timeout_s=seconds, timeout_at=ctx.now + seconds if conn.confirmed else conn.timeout_at
+    )
 
 
 def counted(conn: Conn, skb: Skb) -> tuple[tuple[int, int], tuple[int, int]] | None:

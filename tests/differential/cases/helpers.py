@@ -80,7 +80,82 @@ plain, natted = session(C, S, C, S), session(C, S, "10.0.0.1", S)
 LONG = "10.0.0.1"
 served = session("10.0.0.2", C, "10.0.0.2", "10.0.0.1", into="g:eth1", out="g:eth0")
 
+IRC = "-t raw -A PREROUTING -p tcp --dport 6667 -j CT --helper irc"
+SANE = "-t raw -A PREROUTING -p tcp --dport 6566 -j CT --helper sane"
+AMANDA = "-t raw -A PREROUTING -p udp --dport 10080 -j CT --helper amanda"
+NETBIOS = (
+    "-t raw -A OUTPUT -p udp --dport 137 -j CT --helper netbios-ns",
+    "-t raw -A OUTPUT -p udp --dport 161 -j CT --helper snmp",
+)
+NAMES = tuple(f"-t mangle -A FORWARD -m helper --helper {n}" for n in ("irc", "sane", "amanda"))
+
+
+def other(
+    name: str, rules: tuple[str, ...], *packets: Op, expect: dict[int, str] | None = None, **more: object
+) -> Case:
+    return Case(f"helpers {name}", gateway(*rules, *WATCH, *NAMES, **more), list(packets), expect or {})
+
+
+def chat(seen: str, *lines: bytes) -> tuple[Op, ...]:
+    """A connection to an IRC server in which the client says something, one segment a line."""
+    seq, out = 1001, []
+    for line in lines:
+        out.append(tcp("g:eth0", f"{C}:3000", f"{S}:6667", "PA", seq, 5001, line))
+        seq += len(line)
+    return (tcp("g:eth0", f"{C}:3000", f"{S}:6667", "S", 1000), tcp("g:eth1", f"{S}:6667", f"{seen}:3000", "SA", 5000, 1001),
+            tcp("g:eth0", f"{C}:3000", f"{S}:6667", "A", 1001, 5001), *out)  # fmt: skip
+
+
+def offer(address: int, number: int, kind: str = "SEND") -> bytes:
+    return f"PRIVMSG joe :\x01DCC {kind} file.txt {address} {number}\x01\r\n".encode()
+
+
+OWN, GATE = 0xC0A8010A, 0x0A000001  # 192.168.1.10, 10.0.0.1
+
+
+def dcc(back: str, number: int = 5000) -> tuple[Op, ...]:
+    """A third host takes the offer, then once more."""
+    return (tcp("g:eth1", "10.0.0.77:900", f"{back}:{number}", "S", 7000), reply(-1), tcp("g:eth1", "10.0.0.78:900", f"{back}:{number}", "S", 7000))  # fmt: skip
+
+
+def numbered(*packets: Op) -> list[Op]:
+    """``reply(-1)`` becomes an answer to the packet before it."""
+    return [{**p, "of": n - 1} if p.get("of") == -1 else p for n, p in enumerate(packets)]
+
+
+def scan(server_says: bytes, asked: int = 7) -> tuple[Op, ...]:
+    ask = asked.to_bytes(4, "big") + bytes(4)
+    return (tcp("g:eth0", f"{C}:3000", f"{S}:6566", "S", 1000), tcp("g:eth1", f"{S}:6566", "SEEN:3000", "SA", 5000, 1001), tcp("g:eth0", f"{C}:3000", f"{S}:6566", "A", 1001, 5001),
+            tcp("g:eth0", f"{C}:3000", f"{S}:6566", "PA", 1001, 5001, ask), tcp("g:eth1", f"{S}:6566", "SEEN:3000", "PA", 5001, 1009, server_says),
+            tcp("g:eth0", f"{C}:3001", f"{S}:40000", "S", 9000), reply(5), tcp("g:eth0", f"{C}:3002", f"{S}:40000", "S", 9000))  # fmt: skip
+
+
+STARTED = bytes(6) + (40000).to_bytes(2, "big")
+BACKUP = b"Amanda 2.4 REP HANDLE 000 SEQ 1\nCONNECT DATA 40000 MESG 40001 INDEX 00042\n\n"
+
+
+def backup(seen_as: str, says: bytes) -> tuple[Op, ...]:
+    ask = udp("g:eth0", f"{C}:900", f"{S}:10080", payload=b"Amanda 2.4 REQ\n".hex())
+    flows = [
+        tcp("g:eth0", f"{C}:{3000 + n}", f"{S}:{port}", "S", 9000) for n, port in enumerate((40000, 40001, 42, 40002))
+    ]
+    return (ask, udp("g:eth1", f"{S}:10080", f"{seen_as}:900", payload=says.hex()), *flows, reply(2))
+
+
 CASES = [
+    *(Case(f"helpers {name}", gateway(*rules, *WATCH, *NAMES), numbered(*chat(seen_as, *lines), *dcc(seen_as)), {}) for name, rules, seen_as, lines in (
+        ("irc", (IRC,), C, (offer(OWN, 5000),)),
+        ("irc through masquerade", (IRC, MASQ), LONG, (offer(OWN, 5000), b"PRIVMSG joe :more\r\n")),
+        ("irc, the outer address", (IRC, MASQ), LONG, (offer(GATE, 5000, "CHAT"),)),
+        ("irc, somebody else's address", (IRC, MASQ), LONG, (offer(0x01020304, 5000),)),
+        ("irc, no offer", (IRC, MASQ), LONG, (b"PRIVMSG joe :hello DCC SEND x 3232235786 5000 \r\n", b"\r\n " + offer(OWN, 5000, "TSEND"), offer(OWN, 5000).replace(b"\n", b""), offer(OWN, 0))))),
+    *(other(f"sane {name}", rules, *seen(scan(says, asked), address)) for name, rules, says, asked, address in (
+        ("", (SANE,), STARTED, 7, C), ("through masquerade", (SANE, MASQ), STARTED, 7, LONG), ("of another request", (SANE,), STARTED, 6, C), ("refused", (SANE,), b"\0\0\0\1" + STARTED[4:], 7, C))),
+    other("amanda", (AMANDA,), *backup(C, BACKUP)),
+    other("amanda through masquerade", (AMANDA, MASQ), *backup(LONG, BACKUP)),
+    other("amanda without a connect line", (AMANDA, MASQ), *backup(LONG, b"DATA 40000 MESG 40001\n")),
+    other("netbios-ns and snmp", (*NETBIOS, MASQ), udp("g", None, "192.168.1.255:137"), udp("g:eth0", f"{C}:137", "192.168.1.1:4000"), udp("g:eth0", "192.168.1.11:138", "192.168.1.1:4000"), udp("g:eth1", "10.0.0.7:137", "192.168.1.1:4000"),
+          udp("g", "192.168.1.1:4001", "192.168.1.255:161"), udp("g:eth0", f"{C}:161", "192.168.1.1:4001"), reply(1), udp("g", None, "10.0.0.255:137"), udp("g:eth1", "10.0.0.7:137", "10.0.0.1:4000"), lan="192.168.1.1/24 brd +"),
     ftp("needs to be assigned", (MASQ,), *natted, *active(C, "10.0.0.1", "10.0.0.1")),
     ftp("active", (FTP,), *plain, *active(C, C, C)),
     ftp("active through masquerade", (FTP, MASQ), *natted, *active(C, LONG, LONG), expect={10: f"left g:eth0 tcp {S}→{C} 20→40000"}),

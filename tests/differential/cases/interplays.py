@@ -129,6 +129,8 @@ def own_addresses() -> list[Case]:
             reply(6), error(0), error(4), udp("g", None, "172.31.0.1:5353"), listen=("udp 5353",)),
         one("broadcasts and translation", ("-t nat -A PREROUTING -d 192.168.1.255 -j DNAT --to-destination 10.0.0.2", "-t nat -A PREROUTING -d 255.255.255.255 -p udp --dport 67 -j DNAT --to-destination 192.168.1.1:5353", "-t nat -A POSTROUTING -j MASQUERADE", *WATCH),
             udp("g:eth0", f"{C}:1", "192.168.1.255:5"), udp("g:eth0", f"{C}:1", "255.255.255.255:67"), udp("g:eth0", "0.0.0.0:68", "255.255.255.255:67"), udp("g", None, "192.168.1.255:9"), udp("g", None, "255.255.255.255:9", oif="eth0"), listen=("udp 5353",)),
+        one("the copy of a broadcast has no owner", tuple(f"-t mangle -A POSTROUTING -p udp --dport 6000 -m owner {m}" for m in ("--uid-owner 1000", "! --uid-owner 1000", "--socket-exists", "! --socket-exists")),
+            udp("g", None, "192.168.1.255:6000", uid=1000), udp("g", None, "224.0.0.1:6000", oif="eth0", ttl=1, uid=1000)),
         one("hairpin in zones", ("-t raw -A PREROUTING -i eth0 -d 10.0.0.1 -j CT --zone 2", "-t nat -A PREROUTING -d 10.0.0.1 -p tcp --dport 80 -j DNAT --to-destination 192.168.1.20", "-t nat -A POSTROUTING -s 192.168.1.0/24 -d 192.168.1.20 -j MASQUERADE", *WATCH),
             tcp("g:eth0", f"{C}:4000", "10.0.0.1:80"), reply(0), again(0, flags="A")),
         one("hairpin from the host itself", ("-t nat -A OUTPUT -d 10.0.0.1 -p tcp --dport 80 -j DNAT --to-destination 192.168.1.20", "-t nat -A POSTROUTING -d 192.168.1.20 -j MASQUERADE", *WATCH),

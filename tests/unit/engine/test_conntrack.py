@@ -294,10 +294,21 @@ def test_tftp_data_comes_from_any_port() -> None:
     assert (got.state, got.target) == ("RELATED", "192.168.1.10:4000")
 
 
-def test_an_unmodelled_helper_is_named() -> None:
+def test_a_new_connection_may_be_one_that_an_unmodelled_helper_expects() -> None:
     lab = Lab()
-    lab.send(packet("udp", "192.168.1.10:5060", "10.0.0.2:5060"), template=Template(helper="sip"))
-    assert any("'sip' is not modelled" in note for note in lab.run.notes)
+    lab.send(packet("udp", "192.168.1.10:5060", "10.0.0.2:5060", data=b"INVITE"), template=Template(helper="sip"))
+    lab.send(packet("udp", "192.168.1.77:7000", "10.0.0.77:7000"))
+    assert not lab.run.unknowns
+    lab.send(packet("udp", "10.0.0.2:7000", "192.168.1.10:7000"), indev="up0", outdev="lan")
+    assert ["'sip'" in reason.text for reason in lab.run.unknowns] == [True]
+
+
+@pytest.mark.parametrize(("data", "unknown"), [(b"INVITE", 1), (b"", 0)])
+def test_what_an_unmodelled_helper_makes_of_a_translated_payload_is_unknown(data: bytes, unknown: int) -> None:
+    lab, skb = Lab(), packet("udp", "192.168.1.10:5060", "10.0.0.2:5060", data=data)
+    skb.payload = data
+    lab.send(skb, template=Template(helper="sip"), src_rule=masquerade())
+    assert len(lab.run.unknowns) == unknown
 
 
 # ------------------------------------------------------------------------------------------- switches
