@@ -61,9 +61,12 @@ class Packets:
     """Packets of an array of events. ``order``: indices of events, packet by packet; ``start``: where each packet begins
     in it, and the end of the last; ``loose``: events of no packet (a route lookup before there was one).
 
+    They come in the order in which they began.
+
     ``lost_near``: an event of this packet, or of the one that had its sk_buff before or after, was lost.
     ``complete``: seen from its beginning to an end, and nothing lost. ``copy_of``: the packet whose copy this is (TEE, a
-    clone, a segment), or that it continues under a new sk_buff; -1 without one.
+    clone, a segment), or that it continues under a new sk_buff; -1 without one. ``followed``: another packet had its sk_buff
+    afterwards, so nothing more can come.
     """
 
     order: Index
@@ -72,6 +75,7 @@ class Packets:
     lost_near: Flags
     loose: Index
     copy_of: Index = field(default_factory=lambda: np.zeros(0, np.int64))
+    followed: Flags = field(default_factory=lambda: np.zeros(0, bool))
 
     @property
     def count(self) -> int:
@@ -102,6 +106,7 @@ class Packets:
             self.lost_near[wanted],
             place[self.loose],
             np.where(kept, number[copies], -1),
+            self.followed[wanted],
         )
         return events[~stays], events[stays], packets
 
@@ -133,7 +138,30 @@ def group(
     packets.lost_near = _touched(columns, packets, losses, unlogged)
     packets.complete = _complete(columns, packets) & ~packets.lost_near
     packets.copy_of = _copies(columns, packets)
-    return packets
+    return _by_time(columns, packets)
+
+
+def _by_time(columns: _Columns, packets: Packets) -> Packets:
+    """Packets in the order they began."""
+    opener, length = packets.order[packets.start[:-1]], np.diff(packets.start)
+    skb = columns.skb[opener]
+    followed = np.append(skb[1:] == skb[:-1], False) if len(skb) else np.zeros(0, bool)
+    ranked = np.argsort(columns.ts[opener], kind="stable")
+    start = np.append(0, np.cumsum(length[ranked]))
+    shift = np.repeat(packets.start[:-1][ranked] - start[:-1], length[ranked])
+    order = packets.order[np.arange(len(packets.order)) + shift]
+    number = np.empty(len(ranked) + 1, np.int64)
+    number[ranked] = np.arange(len(ranked))
+    number[-1] = -1
+    return Packets(
+        order,
+        start,
+        packets.complete[ranked],
+        packets.lost_near[ranked],
+        packets.loose,
+        number[packets.copy_of[ranked]],
+        followed[ranked],
+    )
 
 
 class _Columns:
@@ -376,9 +404,7 @@ class Stream:
         border = (now if now is not None else int(events["ts"].max())) - self.settle
         packets = group(events, losses, unlogged, peers)
         last = packets.order[packets.start[1:] - 1]
-        skb = events["skb"][last]
-        followed = np.append(skb[1:] == skb[:-1], False) if len(last) else np.zeros(0, bool)
-        done = followed | (events["ts"][last].astype(np.int64) <= border)
+        done = packets.followed | (events["ts"][last].astype(np.int64) <= border)
         self._kept, events, packets = packets.split(events, done)
         return (events, packets) if len(events) else None
 
