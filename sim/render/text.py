@@ -71,10 +71,17 @@ def columns(lines: list[Line | Row], width: int) -> list[Line]:
 
 
 def render(
-    explanation: Explanation, *, width: int = 100, verbose: bool = False, quiet: bool = False, colour: bool = False
+    explanation: Explanation,
+    *,
+    width: int = 100,
+    verbose: bool = False,
+    quiet: bool = False,
+    colour: bool = False,
+    persistent: bool = False,
 ) -> str:
-    """The whole answer, each line no wider than ``width``."""
+    """The whole answer, each line no wider than ``width``. ``persistent``: with what keeps a fix over a reboot."""
     page = Page(explanation, width, verbose)
+    page.persistent = persistent
     lines = [page.one_line()] if quiet else page.whole()
     if len(lines) > SCREEN and not (verbose or quiet):
         lines = next((short for short in map(page.shorter, range(1, MOST_TERSE + 1)) if len(short) <= SCREEN), lines)
@@ -89,6 +96,7 @@ class Page:
         self.x = explanation
         self.width = width
         self.verbose = verbose
+        self.persistent = False
         self.several = len(explanation.trial.world.hosts) > 1
         self.terse = 0  # 1: no second fix … 5: only the decisive steps
 
@@ -339,8 +347,35 @@ class Page:
             Line(" " * (INDENT + 2) + piece, paint[-1:] if label == "NOT" else ())
             for piece in wrap(clean(text), self.width - INDENT - 2)
         ]
+        lines += self.kept(fix) if self.persistent and label != "NOT" else []
+        lines += self.lab(fix)
         for effect in fix.side_effects if self.verbose else ():
             lines.append(Line(fit(" " * (INDENT + 2) + "changes " + clean(effect), self.width), ("yellow",)))
+        return lines
+
+    def kept(self, fix: Fix) -> list[Line]:
+        """What keeps the fix over a reboot; lines to paste are not broken, notes are."""
+        from ..explain.paste import persistent
+
+        lines = [Line(" " * INDENT + "to keep it:", ("dim",))]
+        for text in persistent(fix.edits):
+            pieces = wrap(clean(text), self.width - INDENT - 4) if text.startswith("# ") else [clean(text)]
+            lines += [Line(" " * INDENT + ("# " if i else "") + piece) for i, piece in enumerate(pieces)]
+        return lines
+
+    def lab(self, fix: Fix) -> list[Line]:
+        """What the kernel did in the lab, before and after."""
+        if fix.lab is None:
+            return []
+        lines: list[Line] = []
+        for when in ("before", "after"):
+            side = fix.lab[when]
+            reply = f"; the reply {side['reply']['text']}" if side["reply"] is not None else ""
+            lines += self.block(f"  LAB {when}", f"{side['forward']['text']}{reply}", gap=False)
+        word = "as predicted" if fix.lab["agrees"] else "NOT as predicted: please report it"
+        lines += self.block("  LAB", f"the kernel {word}", gap=False)
+        for note in fix.lab["notes"] if self.verbose else fix.lab["notes"][:2]:
+            lines += self.block("  LAB", f"note: {note}", gap=False)
         return lines
 
     def confirm(self) -> list[Line]:

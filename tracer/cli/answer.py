@@ -31,8 +31,52 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
     if edits:
         found.before = before
         found.edits = [f"{e.host}: {c}" for e in edits for c in e.commands()]
+    if options["rollback"] or options["lab"]:
+        chosen = _chosen(found, options["fix"] or 1)
+        if options["lab"]:
+            _try_in_lab(world, found, chosen, [(e.host, c) for e in edits for c in e.commands()])
+        if options["rollback"]:
+            _print_scripts(chosen)
+            return _status(found)
     _show(found, options)
     return _status(found)
+
+
+def _chosen(found: Any, number: int) -> Any:
+    """The n-th fix that works. Raises InputError where there is none."""
+    from nattrace.sim.errors import InputError
+    from nattrace.sim.explain.parts import WORKS
+
+    works = [f for f in found.fixes if f.result == WORKS]
+    if not 1 <= number <= len(works):
+        have = f"{len(works)} fixes work" if works else "no fix was found that works"
+        raise InputError(f"there is no fix {number}: {have}", remedy="nattrace why … shows what was tried")
+    return works[number - 1]
+
+
+def _try_in_lab(world: Any, found: Any, fix: Any, typed: list[tuple[str, str]]) -> None:
+    """Ask the kernel, in namespaces built from the snapshot's own directory."""
+    from pathlib import Path
+
+    from nattrace.sim.errors import InputError
+
+    if not Path(world.source).is_dir():
+        raise InputError(
+            "--lab builds from the dumps: the snapshot has to be a directory", remedy="unpack the archive first"
+        )
+    from ..lab import load_topology
+    from ..lab.trial import try_fix
+
+    fix.lab = try_fix(load_topology(world.source), found.trial, fix, typed)
+
+
+def _print_scripts(fix: Any) -> None:
+    """The script of each host, and nothing else, so that it can be stored as it is."""
+    import sys
+
+    scripts = fix.scripts()
+    for host, script in scripts:
+        sys.stdout.write(script if len(scripts) == 1 else f"# ---- on {host}:\n{script}\n")
 
 
 def _edits(world: Any, host: str, options: dict[str, Any]) -> list[Any]:
@@ -66,6 +110,7 @@ def _show(found: Any, options: dict[str, Any]) -> None:
         width=width_of(sys.stdout) - 2 * plain,
         verbose=options["verbose"],
         quiet=options["quiet"],
+        persistent=options["persistent"],
         colour=coloured(plain),
     )
     put(text, plain=plain, pager=not options["no_pager"])
@@ -90,7 +135,9 @@ def _documents(found: Any, options: dict[str, Any]) -> bool:
 
 
 def _status(found: Any) -> int:
-    """1: an expectation is not met; 4: it cannot be decided."""
+    """1: an expectation is not met, or the kernel in the lab disagreed; 4: it cannot be decided."""
+    if any(f.lab is not None and not f.lab["agrees"] for f in found.fixes):
+        return 1
     met = [e.met for e in found.expectations]
     if False in met:
         return 1
