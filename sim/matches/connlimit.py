@@ -59,7 +59,7 @@ class Connlimit(Match):
         return cls(number(at, one.name, one.args[0], U32), above, plen, "--connlimit-daddr" in got)
 
     def test(self, skb: Skb, ctx: Ctx) -> bool:
-        conn = entry(skb, ctx)
+        conn = self._entry(skb, ctx)
         lists = ctx.hs.match_state.get(ctx.slot) or {}
         mask = mask_of(skb.family, self.plen)
         addr = (skb.dst if self.dest else skb.src) & mask
@@ -124,6 +124,14 @@ class Connlimit(Match):
                 kept = (*kept, one)
         ctx.hs.match_state[key] = (ctx.now, len(kept))
         return (*kept, mine)
+
+    def _entry(self, skb: Skb, ctx: Ctx) -> Conn | None:
+        """get_ct_or_tuple_from_skb(): the packet's entry or, where it carries none, the one its addresses belong to."""
+        conn = entry(skb, ctx)
+        if conn is not None and conn.conn_id:
+            return conn
+        found = conntrack.find_get(ctx, _zones(conn, skb), _tuple(skb, ctx))
+        return conn if found is None else found[0]
 
     def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx) -> Counted:
         """get_ct_or_tuple_from_skb()"""
