@@ -180,7 +180,16 @@ class _Columns:
         self.head = take(events["head"])
         # protocol, IP id and payload: what makes two events alike
         self.pay = take(events["pay"]).view(np.uint64).reshape(-1)
+        self.frag = take(events["frag"])
+        self._tuples = events["t"]
         self.ident = events["ipid"].astype(np.uint32) | events["t"]["proto"].astype(np.uint32) << np.uint32(16)
+
+    def pair(self, rows: Index) -> Array:
+        """Source and destination of some events, in one number each."""
+        some = self._tuples[rows]
+        source, target = (np.ascontiguousarray(some[side]).view("<u4").astype(np.uint64) for side in ("s", "d"))
+        mixed: Array = (source.sum(axis=1) * np.uint64(31) + target.sum(axis=1)) & np.uint64(0xFFFFFFFF)
+        return mixed
 
     def lanes(self) -> Index:
         """Indices sorted by sk_buff, and by time within each."""
@@ -257,11 +266,14 @@ def _cuts(columns: _Columns, order: Index, lossy: Flags, peers: dict[tuple[int, 
     if later.any():
         joined |= later & same_ns & (columns.prio[here] > columns.prio[before])
     joined |= (rule == ALIKE) & alike
+    # what was sent is dropped where it was sent; a drop elsewhere, where nobody watches, is no end of this story
+    sent = np.isin(columns.state[before], (TX, XMIT)) & (columns.state[here] == DROP)
+    joined &= ~sent | same_ns
     moved = rule == MOVED
     if moved.any():
         received = columns.state[here] == RX
         device = np.where(
-            received, columns.indev[here] != columns.indev[before], columns.outdev[here] != columns.outdev[before]
+            received, _other_entrance(columns, order, main), columns.outdev[here] != columns.outdev[before]
         )
         joined |= moved & alike & (device | ~same_ns)
     # a loss in between: also where the way alone would do, the packet must be alike
@@ -279,6 +291,20 @@ def _cuts(columns: _Columns, order: Index, lossy: Flags, peers: dict[tuple[int, 
         if following >= 0 and skb[following] == skb[place]:
             first[following] = False
     return first
+
+
+def _other_entrance(columns: _Columns, order: Index, main: Index) -> Flags:
+    """For each main event but the first: does it name another device than the last receive before it?
+
+    The taps in between do not tell: a bridge runs PREROUTING with itself as the device, and receives on it afterwards.
+    """
+    states, devices = columns.state[order[main]], columns.indev[order[main]]
+    place = np.maximum.accumulate(np.where(states == RX, np.arange(len(main)), -1))[:-1]
+    lane = columns.skb[order[main]]
+    known = (place >= 0) & (lane[np.maximum(place, 0)] == lane[1:])
+    last = np.where(known, devices[np.maximum(place, 0)], devices[:-1])
+    different: Flags = devices[1:] != last
+    return different
 
 
 def _reachable(columns: _Columns, here: Index, before: Index, peers: dict[tuple[int, int], tuple[int, int]]) -> Flags:
@@ -374,6 +400,24 @@ def _copies(columns: _Columns, packets: Packets) -> Index:
     near = begin[by_key[1:]] <= end[by_key[:-1]] + COPY_WITHIN
     pair = same & near
     found[by_key[1:][pair]] = by_key[:-1][pair]
+    return _fragments(columns, packets, found)
+
+
+def _fragments(columns: _Columns, packets: Packets, found: Index) -> Index:
+    """Later fragments of a datagram: they share its IP id and addresses, and have no payload to compare."""
+    opener = packets.order[packets.start[:-1]]
+    later = (columns.frag[opener] & 0x1FFF) != 0
+    if not later.any():
+        return found
+    idents = np.unique(columns.ident[opener[later]])
+    some = np.flatnonzero(np.isin(columns.ident[opener], idents))
+    begin = columns.ts[opener[some]]
+    key = columns.ident[opener[some]].astype(np.uint64) << np.uint64(32) ^ columns.pair(opener[some])
+    ranked = some[np.lexsort((begin, key))]
+    key = key[np.lexsort((begin, key))]
+    near = columns.ts[opener[ranked[1:]]] - columns.ts[opener[ranked[:-1]]] <= COPY_WITHIN
+    pair = (key[1:] == key[:-1]) & near & later[ranked[1:]] & (found[ranked[1:]] < 0)
+    found[ranked[1:][pair]] = ranked[:-1][pair]
     return found
 
 
