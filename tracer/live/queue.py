@@ -74,7 +74,7 @@ class Seen:
     """A packet as it was at a tap. ``entry``: its conntrack entry, None without one; ``ctinfo``: the state word."""
 
     __slots__ = (
-        "__dict__", "ctinfo", "data", "entry", "full_length", "id", "indev", "mark", "outdev", "point", "reply",
+        "__dict__", "ctinfo", "ctinfo_number", "data", "entry", "full_length", "id", "indev", "mark", "outdev", "point", "reply",
         "skb_info", "time", "uid",
     )  # fmt: skip
 
@@ -89,6 +89,7 @@ class Seen:
         self.skb_info = number(a.get(14)) or 0
         self.uid = number(a.get(16))
         info = number(a.get(12))
+        self.ctinfo_number = info
         self.ctinfo = None if info is None else CTINFO.get(info, str(info))
         self.reply = info in (3, 4)
         self.entry: ConntrackEvent | None = decode_entry(a[11], _family(self.data), now) if 11 in a else None
@@ -229,7 +230,7 @@ class QueueTaps:
         if self._final is None and self.table is not None:
             self._final = self.loss()
             with suppress(OSError):  # somebody ended the namespace
-                self.table.flush()
+                self.end_rules()
         deadline = time.monotonic() + 1.0
         while self.queues:
             for queue in self.queues:
@@ -241,6 +242,12 @@ class QueueTaps:
         for queue in self.queues:
             queue.close()
         self.queues.clear()
+
+    def end_rules(self) -> None:
+        """No packet comes any more; what waits still waits."""
+        if self.table is not None:
+            self._final = self._final or self.loss()
+            self.table.flush()
 
     def _wait(self, timeout: float) -> bool:
         return bool(select.select(self.filenos(), [], [], timeout)[0])

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,9 @@ import numpy.typing as npt
 from ...sim.errors import InputError
 from .event import EVENT, VERSION
 from .session import LOSS, Session
+
+if TYPE_CHECKING:
+    from .queue_session import QueueSession
 
 Events = npt.NDArray[np.void]
 
@@ -36,7 +39,7 @@ BLOCK = struct.Struct("<4sI")
 MAX_JSON, MAX_BLOCK, MAX_EVENTS = 4 << 20, 64 << 20, 8_000_000
 
 
-def session_header(session: Session, **more: Any) -> dict[str, Any]:
+def session_header(session: Session | QueueSession, **more: Any) -> dict[str, Any]:
     """What a reader must know: names for numbers, and which taps there were."""
     return {
         "schema": SCHEMA,

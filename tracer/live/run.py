@@ -24,6 +24,7 @@ from .worlds import Worlds
 
 if TYPE_CHECKING:
     from .netns import Namespace
+    from .queue_session import QueueSession
     from .story import Story
     from .trace import Tracer
 
@@ -45,9 +46,19 @@ def run(flow: str, command: list[str], options: dict[str, Any]) -> int:
         wanted = filter_of(question, options, spaces)
         stop = stack.enter_context(_signals())
         if options["tap"] == "queue":
-            from .queue_trace import run_queue
+            from .flow import FlowKey
+            from .queue_session import QueueSession
 
-            return run_queue(spaces, question, command, options, stop)
+            key = FlowKey.of_question(question)._replace(iif=None) if question is not None else None
+            allowed = bool(options["allow_changes"])
+            session = QueueSession(spaces, key, hold=bool(options["step"]), allow_changes=allowed)
+            if options["step"]:
+                from .queue_trace import run_step
+
+                return run_step(session, options, lambda: _start(command), stop)
+            for line in session.changes():
+                _say(f"changes while it runs: {line}")
+            return _watch(stack, spaces, question, wanted, command, options, worlds, stop, session)
         return _watch(stack, spaces, question, wanted, command, options, worlds, stop)
 
 
@@ -141,13 +152,13 @@ def _uid(text: str) -> int:
 
 
 def _watch(stack: ExitStack, spaces: list[Namespace], question: Question | None, wanted: Filter, command: list[str],
-           options: dict[str, Any], worlds: Worlds, stop: Stop) -> int:  # fmt: skip
+           options: dict[str, Any], worlds: Worlds, stop: Stop, session: QueueSession | None = None) -> int:  # fmt: skip
     from .rule_steps import Rules
     from .trace import Tracer
 
     inner = stack.enter_context(ExitStack())
     rules = inner.enter_context(Rules(spaces, question, options, worlds)) if options["rules"] else None
-    tracer = inner.enter_context(Tracer(spaces, wanted, options["output"]))
+    tracer = inner.enter_context(Tracer(spaces, wanted, options["output"], session=session))
     out = inner.enter_context(Output(options, tracer.scene, worlds, len(spaces)))
     _say_unobservable(tracer, options)
     if options["ready_file"]:

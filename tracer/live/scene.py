@@ -19,6 +19,7 @@ from .nfnl.tracking import tracking_reason
 from .plan import Chain
 
 if TYPE_CHECKING:
+    from .queue_session import QueueSession
     from .session import Session
 
 ATTACHED = "attached"
@@ -60,7 +61,7 @@ class Scene:
     _at: dict[tuple[int, int, int], list[Tap]] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, session: Session) -> Scene:
+    def of(cls, session: Session | QueueSession) -> Scene:
         """Asks the namespaces of a session that is open."""
         scene = cls(
             reasons=session.reasons(), streams=session.streams, missing=dict(session.missing), live=True,

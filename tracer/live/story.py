@@ -364,6 +364,9 @@ class _Builder:
         if self.hook is None:
             return f"last seen as it came in by {hop.in_dev} of {hop.host}"
         nxt = self._next_chain()
+        if self.hook == POST and nxt is None and ("tx" not in self.scene.streams or "tx" in self.scene.missing):
+            self.story.incomplete.append(f"{hop.host}: whether a device sent the packet (no tap shows that here)")
+            return f"passed POSTROUTING of {hop.host} as {_ends(hop.after or hop.before)}; what came then is not seen"
         if self.hook == POST and nxt is None:
             self.story.incomplete.append(
                 f"{hop.host}: no device was seen to send the packet (it may wait for a neighbour)"

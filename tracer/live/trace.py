@@ -26,6 +26,7 @@ from .filter import Filter
 from .group import Packets, group
 from .netns import Namespace
 from .plan import IN
+from .queue_session import QueueSession
 from .recording import Recording, Writer, session_header
 from .scene import ATTACHED, Scene
 from .session import STREAMS, Session
@@ -40,8 +41,9 @@ class Tracer:
     """See the module. ``record``: where raw events are saved as they come. ``on_events``: called with every batch."""
 
     def __init__(self, spaces: Sequence[Namespace], filter: Filter, record: str | None = None,
-                 streams: Sequence[str] = STREAMS, on_events: Callable[[Any], None] | None = None) -> None:  # fmt: skip
-        self.session = Session(spaces, filter, streams)
+                 streams: Sequence[str] = STREAMS, on_events: Callable[[Any], None] | None = None,
+                 session: Session | QueueSession | None = None) -> None:  # fmt: skip
+        self.session = Session(spaces, filter, streams) if session is None else session
         self.spaces, self.record, self.on_events = list(spaces), record, on_events
         self.told = self.events = 0
         self._kept: Any = None
@@ -51,6 +53,8 @@ class Tracer:
         try:
             self._stack.enter_context(self.session)
             self.scene = Scene.of(self.session)
+            if isinstance(self.session, QueueSession) and not self.session.with_conntrack:
+                self.scene.tracking = dict.fromkeys(self.scene.tracking, False)  # an entry that is not shown is not absent
             self.peers = spaces_of.veth_peers(self.spaces)
             self.writer = None
             if self.record is not None:
