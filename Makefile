@@ -49,13 +49,8 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy reads the packages under their installed names through a tree of links
 typecheck: $(VENV)/.test
-	@rm -rf build/types && mkdir -p build/types
-	@cp -rs $(CURDIR)/sim/_root build/types/nattrace
-	@ln -s $(CURDIR)/sim build/types/nattrace/sim
-	@ln -s $(CURDIR)/tracer build/types/nattrace/tracer
-	cd build/types && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p nattrace
+	cd .package && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p nattrace
 
 docs: $(VENV)/.test
 	$(BIN)/python docs/generate.py
