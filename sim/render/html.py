@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..explain.answer import captures, ends
 from ..explain.parts import WORKS
+from ..explain.paste import persistent
 from .chains import ChainView, met
 from .journey import Event, Journey, Pass, journeys
+from .notes import notes
 from .picture import tall, wide
 from .svg import MARKERS, part, resource, safe
 
@@ -92,15 +94,13 @@ def _verdict(x: Explanation) -> Iterator[str]:
         edits = "".join(f"<li><code>{safe(e)}</code></li>" for e in x.edits)
         yield f"<section class='with'><h3>With</h3><ul>{edits}</ul>"
         yield f"<p><b>Before:</b> {safe(x.before.verdict)} <code>{safe(x.before.code)}</code></p></section>"
-    for e in x.expectations:
-        word = {True: "✓ as expected", False: "✗ not as expected", None: "? undecided"}[e.met]
-        yield f"<section><h3>Expected: <code>{safe(e.text)}</code></h3><p>{word}; {safe(e.why)}</p></section>"
     if x.cause:
         yield f"<section class='why'><h3>Why</h3><p>{safe(x.cause)}</p></section>"
-    also = [*x.diagnosis[1:], *x.remarks]
-    if also:
-        items = "".join(f"<li>{safe(x.numbered(d.text, d))} <code>{safe(d.code)}</code></li>" for d in also[:6])
-        yield f"<section><h3>Also</h3><ul>{items}</ul></section>"
+    for note in notes(x):
+        items = "".join(
+            f"<li>{safe(text)}{f' <code>{safe(code)}</code>' if code else ''}</li>" for text, code in note.lines
+        )
+        yield f"<section class='more'><h3>{safe(note.title)}</h3><ul>{items}</ul></section>"
 
 
 def _fixes(x: Explanation) -> Iterator[str]:
@@ -129,11 +129,27 @@ def _fix(label: str, fix: Fix, kind: str) -> str:
         )
     effects = "".join(f"<li>{safe(e)}</li>" for e in fix.side_effects)
     more = f"<details><summary>flows that fare differently</summary><ul>{effects}</ul></details>" if effects else ""
+    more += _kept(fix) if kind == "works" else ""
     return (
         f"<div class='fix {kind}'><p class='label'>{label} <span class='on'>on {safe(', '.join(fix.hosts))}</span></p>"
         f"<pre tabindex='0' aria-label='commands'>{safe_lines(typed)}</pre>"
         "<button type='button' class='copy' aria-label='Copy the commands'>Copy</button>"
         f"<p class='note'>re-simulated: {safe(fix.text)}{safe(sampled)}</p>{more}</div>"
+    )
+
+
+def _kept(fix: Fix) -> str:
+    """What keeps a change over a reboot, and the form that takes it back unless somebody confirms."""
+    kept = "\n".join(persistent(fix.edits))
+    parts = [("to keep it over a reboot", kept)] if kept else []
+    several = len(fix.hosts) > 1
+    scripts = fix.scripts()
+    parts.append(
+        ("with a way back: undone unless confirmed", "\n".join(f"# on {h}\n{s}" if several else s for h, s in scripts))
+    )
+    return "".join(
+        f"<details><summary>{title}</summary><pre tabindex='0' aria-label='{title}'>{safe_lines(text)}</pre></details>"
+        for title, text in parts
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..explain.parts import WORKS
 from .journey import Journey, Pass, journeys
 from .mermaid import mermaid
+from .notes import notes
 from .style import clean
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def _parts(x: Explanation) -> Iterator[str]:
     if x.before is not None:
         yield "With:\n\n" + fenced("\n".join(x.edits))
         yield f"Before: {plain(x.before.verdict)} {code(x.before.code)}\n"
-    for e in x.expectations:
-        word = {True: "as expected", False: "not as expected", None: "undecided"}[e.met]
-        yield f"Expected {code(e.text)}: {word}; {plain(e.why)}\n"
     if x.cause:
         yield f"**Why:** {plain(x.cause)}\n"
-    for d in [*x.diagnosis[1:], *x.remarks][:4]:
-        yield f"- {plain(x.numbered(d.text, d))} {code(d.code)}\n"
+    for note in notes(x):
+        yield f"**{plain(note.title)}**\n"
+        for text, code_ in note.lines:
+            yield f"- {plain(text)}{f' {code(code_)}' if code_ else ''}"
+        yield ""
     works = [f for f in x.fixes if f.result == WORKS][:2]
     for label, fix in [*(("Fix", f) for f in works), *(("Does not help", f) for f in x.fixes if f.result != WORKS)][:3]:
         yield from _fix(label, fix)
