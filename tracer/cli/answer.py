@@ -18,7 +18,8 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
     question = parse_flow(" ".join(flow), world)
     edits = _edits(world, question.host, options)
     expect = options["expect"]
-    want_fixes = not options["no_fixes"] and not options["quiet"]
+    written = any(options[name] is not None for name in DOCUMENTS)
+    want_fixes = not options["no_fixes"] and (not options["quiet"] or written)
     sample = SAMPLE if options["sample"] is None else options["sample"]
     before = None
     if edits:
