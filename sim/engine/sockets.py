@@ -71,6 +71,10 @@ def remember(ctx: Ctx, skb: Skb, bound: bool = True) -> None:
     if not bound and skb.proto in (IPPROTO_UDP, IPPROTO_UDPLITE) and key not in ctx.hs.match_state:
         ctx.run.unbound_sender = key
     ctx.hs.match_state[key] = "bound"
+    if skb.sk is not None and skb.sk.bound_dev is not None:
+        ctx.hs.match_state["device of", *key] = skb.sk.bound_dev
+    else:
+        ctx.hs.match_state.pop(("device of", *key), None)
     if skb.proto == IPPROTO_TCP and skb.tcp_flags & (TH_SYN | TH_ACK) == TH_SYN:
         ctx.hs.match_state["opening", *key[1:]] = (skb.tcp_seq, ctx.now)
     ctx.hs.match_state["sender"] = (skb.proto, skb.src, _near(skb) if skb.has_ports else 0)
@@ -105,7 +109,12 @@ def _flow_key(proto: int, local: int, lport: Number, remote: int, rport: Number)
 
 def _remembered(ctx: Ctx, skb: Skb) -> bool:
     near = skb.icmp_id if skb.is_icmp else skb.dport
-    return _flow_key(skb.proto, skb.dst, near, skb.src, skb.sport) in ctx.hs.match_state
+    return sent_from_here(ctx, _flow_key(skb.proto, skb.dst, near, skb.src, skb.sport))
+
+
+def sent_from_here(ctx: Ctx, flow: tuple[Any, ...]) -> bool:
+    """Whether a process has a socket of a flow (see remember()) that hears what comes in here: SO_BINDTODEVICE."""
+    return flow in ctx.hs.match_state and ctx.hs.match_state.get(("device of", *flow)) in (None, ctx.indev)
 
 
 def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..engine.sockets import is_raw
+from ..engine.sockets import is_raw, sent_from_here
 from ..model.conntrack import IP_CT_ESTABLISHED_REPLY, IP_CT_RELATED_REPLY, IPS_SRC_NAT_DONE
 from ..model.packet import IPPROTO_TCP, IPPROTO_UDP
 from ..model.route import Socket
@@ -100,7 +100,7 @@ def find_socket(ctx: Ctx, family: int, proto: int, near: tuple[int, Number],
                 far: tuple[int, Number]) -> Socket | None:  # fmt: skip
     """The best socket: inet_lookup(), udp4_lib_lookup(). ``near``/``far``: local and remote address and port."""
     flow = ("socket", proto, *near, *far)
-    if flow in ctx.hs.match_state:  # sockets.remember(): it sent a packet of this flow
+    if sent_from_here(ctx, flow):
         local = None if flow == ctx.run.unbound_sender else near[0]
         return Socket(family, proto, local, near[1], far[0], far[1], "ESTAB")  # type: ignore[arg-type]
     best: Socket | None = None
