@@ -179,6 +179,9 @@ def observed_of(observation: Observation, result: dict[str, Any]) -> dict[str, A
     out: dict[str, Any] = {"outcome": "left" if final.kind == "left" else "delivered", "host": final.host}
     if final.kind == "left":
         out["interface"] = final.dev
+    ways = {o["at"]["interface"] for o in result.get("outcomes", ()) if o["outcome"] == "delivered"}
+    if final.kind == "arrived" and len(ways) > 1 and final.dev in ways:
+        out["interface"] = final.dev
     for key in ("src", "dst", "sport", "dport", "icmp_id"):
         if key in final.packet:
             out[key] = final.packet[key]
