@@ -112,7 +112,9 @@ class Run:
 
     def assume(self, key: str, text: str, default: str, others: tuple[str, ...] = (), file: str = "") -> str:
         """A default for something missing; ``explore`` tries the ``others`` one at a time."""
-        self.assumed.setdefault(key, Assumption(text, default, others, file))
+        known = self.assumed.get(key)
+        if known is None or (others and not known.others):
+            self.assumed[key] = Assumption(text, default, others, file)
         return self.flips.get(key, default)
 
     def aside(self, start: Any, done: Callable[[Any, list[Hop]], None] | None = None) -> None:
@@ -227,7 +229,10 @@ class Ctx:
         mine = self.sysctl_int(base + f"{dev.replace('.', '/')}.{key}", default, others)
         if how == "dev":
             return mine
-        shared = self.sysctl_int(base + f"all.{key}", default, others)
+        every = base + f"all.{key}"
+        known = every in self.host.sysctl or base + f"{dev.replace('.', '/')}.{key}" in self.host.sysctl
+        # where both are missing the other value of either comes to the same: one of them is tried
+        shared = self.sysctl_int(every, default, others if known else ())
         if how == "max":
             return max(mine, shared)
         if how == "and":

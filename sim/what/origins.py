@@ -178,10 +178,10 @@ def _sources(host: Host, seen: Sighting) -> Iterator[tuple[str, str, str | None]
             yield dev, _member(host, prefix, None), str(prefix)
     for text in _nat_texts(host):
         for word in re.findall(r"(?<!! )(?<=-s )\S+", text):
-            prefix = _prefix(word)
-            if prefix is not None:
+            named = _prefix(word)
+            if named is not None:
                 for dev in _devices(host):
-                    yield dev, _member(host, prefix, None), str(prefix) if prefix.plen < 32 else None
+                    yield dev, _member(host, named, None), str(named) if named.plen < 32 else None
 
 
 def _member(host: Host, network: Prefix, known: int | None) -> str:
@@ -209,10 +209,10 @@ def _targets(host: Host, seen: Sighting) -> Iterator[tuple[str | None, int | Non
         if not any(t in text for t in ("-j DNAT", "-j REDIRECT", "-j NETMAP")):
             continue
         named = [p for word in re.findall(r"(?<!! )(?<=-d )\S+", text) if (p := _prefix(word)) is not None]
-        ports = [int(p) for p in re.findall(r"(?:--dport |--dports |,)(\d+)", text) if int(p) < 65536] or [None]
+        ports: list[int | None] = [int(p) for p in re.findall(r"(?:--dport |--dports |,)(\d+)", text) if int(p) < 65536]
         places = [format_addr(AF_INET, p.value + (seen_low(seen, p) if p.plen < 32 else 0)) for p in named] or own
         for place in places:
-            for port in ports:
+            for port in ports or [None]:
                 yield place, port
 
 
