@@ -77,7 +77,7 @@ def test_a_datagram_that_conntrack_put_together_goes_on_as_one() -> None:
         assert all(way in (["rx"], ["rx", "tx"]) for way in ways[:2])
         assert ways[2][:2] == ["rx", "PREROUTING -199"]
         assert "FORWARD 1" in ways[2]
-        whole = [e for e in seen.events if e["kind"] == KIND.tap and e["prio"] == 1]
+        whole = [e for e in seen.of(KIND.tap) if e["prio"] == 1 and e["t"]["proto"] == 17]
         assert [int(e["len"]) for e in whole] == [4028]
 
 
