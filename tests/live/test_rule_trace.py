@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from lab_support import kernel
 from nattrace.sim.errors import MissingFacility
 from nattrace.sim.snapshot.load import load_world
+from nattrace.tracer.live.flow import FlowKey
+from nattrace.tracer.live.queue import QueueTaps, TapPoint
 from nattrace.tracer.live.rules.book import RuleBook
 from nattrace.tracer.live.rules.counters import Counters
 from nattrace.tracer.live.rules.nflog import LegacyTrace
@@ -273,3 +277,44 @@ def test_a_snapshot_taken_meanwhile_is_as_without(tmp_path: Path) -> None:
     answer = Simulator(world).feed(question)
     assert answer["certainty"] == "exact" and answer["outcome"] == before["outcome"]
     assert any("tracing meanwhile" in note for note in world.notes)
+
+
+def test_ipv6_rules_and_taps() -> None:
+    """The same over IPv6: ip6tables-nft with NAT, by trace and by queue."""
+    flow = FlowKey.parse("udp", "fd07:1::2")
+    with router("nft", []) as (bench, space):
+        for host, dev, address in (
+            ("client", "eth0", "fd07:1::2"),
+            ("router", "eth0", "fd07:1::1"),
+            ("router", "eth1", "fd07:2::1"),
+            ("server", "eth0", "fd07:2::2"),
+        ):
+            bench.run(host, f"sysctl -qw net.ipv6.conf.{dev}.disable_ipv6=0")
+            bench.run(host, f"ip -6 addr add {address}/64 dev {dev} nodad")
+        bench.run("router", "sysctl -qw net.ipv6.conf.all.forwarding=1")
+        bench.run("client", "ip -6 route add default via fd07:1::1")
+        bench.run("server", "ip -6 route add default via fd07:2::1")
+        bench.run("router", "ip6tables-nft -t nat -A POSTROUTING -o eth1 -j MASQUERADE")
+        bench.run("router", "ip6tables-nft -A FORWARD -p udp --dport 53 -j ACCEPT")
+        points = [TapPoint(2, -1), TapPoint(4, 101)]
+        send = (
+            "import socket; s = socket.socket(10, 2); s.bind(('fd07:1::2', 40001)); s.sendto(b'x', ('fd07:2::2', 53))"
+        )
+        with (
+            RuleTrace(space, flow, book=RuleBook.read(space), allow_changes=True) as trace,
+            QueueTaps(space, flow, points, allow_changes=True) as taps,
+        ):
+            child = subprocess.Popen(["ip", "netns", "exec", bench.lab.netns("client"), sys.executable, "-c", send])
+            seen, end = [], time.monotonic() + 2
+            while time.monotonic() < end:
+                seen += taps.read(0.1)
+            child.wait()
+            hits = [h for h in settled(trace) if h.headers.key.proto == 17]
+        assert outline(hits) == [
+            ("filter", "FORWARD", 1, "ACCEPT", "FORWARD"),
+            ("nat", "POSTROUTING", 1, "ACCEPT", "POSTROUTING"),
+        ]
+        assert {h.step.family for h in hits} == {"ip6"} and hits[0].step.text == "-p udp -m udp --dport 53 -j ACCEPT"
+        mine = [s for s in seen if s.header()["proto"] == "udp"]
+        assert [(s.point, s.header()["src"]) for s in mine] == [(points[0], "fd07:1::2"), (points[1], "fd07:2::1")]
+        assert residue(bench) == []
