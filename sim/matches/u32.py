@@ -41,7 +41,8 @@ class U32Match(Match):
         for location, values in self.tests:
             value = _evaluate(location, packet)
             if isinstance(value, str):
-                return ctx.unknown(f"-m u32: it reads {value}, which the kernel chooses", "missing_input")
+                text = f"-m u32: it reads {value}, which the kernel chooses"
+                return ctx.unknown(text, "missing_input") != self.negated
             if value is None or not any(low <= value <= high for low, high in values):
                 return self.negated
         return not self.negated
