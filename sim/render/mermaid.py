@@ -20,7 +20,7 @@ STYLES = (
 
 def mermaid(x: Explanation) -> str:
     """Both directions, one subgraph for each pass through a host."""
-    lines = [f"%% {clean(x.verdict)}", "flowchart TD"]
+    lines = [f"%% {text(x.verdict)}", "flowchart TD"]  # escaped too: a directive counts within a comment
     for journey in journeys(x):
         lines += _direction(journey)
     return "\n".join([*lines, *(f"  {style}" for style in STYLES)]) + "\n"

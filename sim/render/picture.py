@@ -348,7 +348,7 @@ def _wires(d: Drawing, one: Pass, f: dict[str, Frame]) -> None:
 
 def _ending(d: Drawing, journey: Journey, y: float, width: float) -> float:
     """How it ends, and what the sender is told, below the picture."""
-    room = int((width - 8) / 7.3)
+    room = int((width - 20) / 7.6)
     sign = "✓" if journey.good else "✗"
     for i, line in enumerate(wrap(f"{sign} {journey.ending}", room)):
         d.add(Text(2 if i == 0 else 16, y + 16, line, "ending good" if journey.good else "ending bad"))

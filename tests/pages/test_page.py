@@ -117,7 +117,7 @@ def test_the_theme_follows_the_system_until_somebody_chooses(browser: Browser, p
     light = browser.js(paper)
     browser.media("dark")
     browser.until("return getComputedStyle(document.body).backgroundColor !== arguments[0]", light)
-    assert browser.js("return document.querySelector('.theme').getAttribute('aria-pressed')") == "true"
+    browser.until("return document.querySelector('.theme').getAttribute('aria-pressed') === 'true'")
     browser.click(".theme")
     assert browser.js(paper) == light
     browser.media("light")
