@@ -38,12 +38,12 @@ class Btf:
         self.base = base
         self.data = data
         self.places: list[int] = []  # of each type of this blob, by number
-        self.first = base.first + len(base.places) if base else 0
+        self.first: int = base.first + len(base.places) if base else 0
         magic, header, types, types_size, strings, strings_size = struct.unpack_from("<H2xIIIII", data, 0)
         if magic != 0xEB9F:
             raise ValueError("this is no BTF")
         self.strings = data[header + strings : header + strings + strings_size]
-        self.string_start = base.string_start + len(base.strings) if base else 0
+        self.string_start: int = base.string_start + len(base.strings) if base else 0
         self._named: dict[tuple[int, int], int] = {}  # (offset of the name, kind) -> number of the first such type
         self._walk(header + types, header + types + types_size)
 

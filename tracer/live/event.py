@@ -145,12 +145,12 @@ def tuple_text(row: Any) -> str:
         name = "icmp" if proto == socket.IPPROTO_ICMP else "icmpv6"
         kind, code = divmod(int(row["dport"]), 256)
         return f"{name} {source} > {target} type {kind} code {code} id {row['sport']}"
-    name = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}.get(proto)
-    if name is None:
+    known = {6: "tcp", 17: "udp", 33: "dccp", 132: "sctp", 136: "udplite"}.get(proto)
+    if known is None:
         return f"protocol {proto} {source} > {target}"
     if row["l3num"] == AF_INET6:
         source, target = f"[{source}]", f"[{target}]"
-    return f"{name} {source}:{row['sport']} > {target}:{row['dport']}"
+    return f"{known} {source}:{row['sport']} > {target}:{row['dport']}"
 
 
 def header_layout() -> tuple[int, int]:

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .event import KIND
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 

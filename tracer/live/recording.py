@@ -31,7 +31,7 @@ from .session import LOSS, Session
 if TYPE_CHECKING:
     from .queue_session import QueueSession
 
-Events = npt.NDArray[np.void]
+Events = npt.NDArray[Any]
 
 MAGIC = b"nattrace-events\n"
 SCHEMA = "nattrace/recording/1"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class Ring:
         """Records not read yet."""
         return (int(self._written[0]) - self._position.value) // self.stride
 
-    def read(self, most: int = 1 << 18) -> npt.NDArray[np.void] | None:
+    def read(self, most: int = 1 << 18) -> npt.NDArray[Any] | None:
         """The next records, copied; None if there are none. Their order is that of being reserved."""
         at = self._position.value
         count = min((int(self._written[0]) - at) // self.stride, most)
@@ -53,7 +54,7 @@ class Ring:
                     return None
             given_up = (flags[:count] & np.uint32(DISCARDED)) != 0
         events = view["event"][:count]
-        copy: npt.NDArray[np.void] = events[~given_up] if given_up is not None and given_up.any() else events.copy()
+        copy: npt.NDArray[Any] = events[~given_up] if given_up is not None and given_up.any() else events.copy()
         self._position.value = at + count * self.stride
         return copy
 

@@ -33,7 +33,7 @@ from .nfnl.queues import wait_until_empty
 from .probes import kprobes, netfilter_link, tracepoints
 from .ring import Ring
 
-Events = npt.NDArray[np.void]
+Events = npt.NDArray[Any]
 
 LOSS = np.dtype(
     [
