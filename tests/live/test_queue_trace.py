@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_stepping_holds_shows_and_changes() -> None:
         assert "nattrace: 1 packets held" in done.stderr
         bench.wires.settle()
         assert residue(bench) == []
+
+
+def test_the_conversation_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "live-changes.md").read_text()
+    shown = re.search(r"```console\n\$ nattrace trace .*?\n(.*?)```", page, re.S)
+    assert shown
+    with router("nft") as (bench, space):
+        lines = "\n\n\ns IP.ttl=9\n\n\n\n"
+        done = trace(space.name, bench.lab.netns("client"), "--allow-changes", "--step", "-c", "1", lines=lines)
+    assert done.stdout.replace(space.name, "router") == shown[1]
 
 
 def test_a_packet_dropped_by_hand_does_not_arrive() -> None:
