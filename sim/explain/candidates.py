@@ -336,7 +336,7 @@ def _translate(scene: Scene) -> Iterator[Candidate]:
     masquerade = scene.rule(f"-t nat -A POSTROUTING -s {inside} -o {out} -j MASQUERADE")
     if last is not None and last.conn_where is not None:
         conn = last.conn
-        yield Candidate((ConntrackDelete(scene.host.name, conn.tuples[0], conn.zones[0]),))
+        yield Candidate((ConntrackDelete(scene.host.name, conn.tuples[0], *conn.zones),))
     if last is not None and last.decided_at is not None:
         for extra in [()] if last.skipped else _mended(scene, last, inside) or [(masquerade,)]:
             for candidate in _separate_passes(scene, here, inside):

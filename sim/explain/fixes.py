@@ -214,9 +214,12 @@ class Search:
         return fix
 
     def farther(self, fix: Fix, here: Trial) -> bool:
-        """Whether a change brings the flow nearer to the goal."""
+        """Whether a change brings the flow nearer to the goal: past the obstacle, if only to the next one behind it."""
         nearer = self.goal.met(fix.trial, fix.edits) > self.goal.met(here)
-        return nearer or (not self.goal.stops and progress(fix.trial) > progress(here))
+        if nearer or self.goal.stops or fix.trial.obstacle is None or here.obstacle is None:
+            return nearer or (not self.goal.stops and progress(fix.trial) > progress(here))
+        another = fix.trial.obstacle.code != here.obstacle.code
+        return progress(fix.trial) > progress(here) or (another and progress(fix.trial) == progress(here))
 
 
 def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candidate, goal: Goal) -> Fix | None:

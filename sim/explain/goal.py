@@ -193,7 +193,7 @@ def _translated(goal: Goal, trial: Trial, words: list[str]) -> Iterator[Candidat
         done = numbers.get(trial.leaf.hops.index(spot.hop))
         free: list[tuple[Edit, ...]] = [()]
         if done is not None and done.conn_where is not None:
-            free = [(ConntrackDelete(spot.hop.host, done.conn.tuples[0], done.conn.zones[0]),)]
+            free = [(ConntrackDelete(spot.hop.host, done.conn.tuples[0], *done.conn.zones),)]
             yield Candidate(free[0], unlikely=aside)
         elif done is not None and done.decided_at is not None:
             free = [c.edits for c in translate(scene) if any("-j CT" in w for e in c.edits for w in e.commands())]
@@ -299,7 +299,7 @@ def _meeting(goal: Goal, trial: Trial, words: list[str]) -> Iterator[Candidate]:
                 if done.hop is not spot.hop:
                     continue
                 if done.conn_where is not None:
-                    gone = ConntrackDelete(wanted.host, done.conn.tuples[0], done.conn.zones[0])
+                    gone = ConntrackDelete(wanted.host, done.conn.tuples[0], *done.conn.zones)
                     yield from (Candidate((gone, *more)) for more in [(), *((e,) for e in made)])
                 elif done.decided_at is not None:
                     for c in translate(scene):

@@ -13,6 +13,7 @@ from ..model.addr import format_addr, parse_addr
 from ..model.packet import WITH_PORTS
 from ..model.result import Hop
 from ..model.world import Host
+from ..record import replace
 from .candidates import Candidate, Scene
 from .candidates import _gateways as gateways
 from .goal import fit, routing_tables, scene_of, verb_for
@@ -220,17 +221,33 @@ def _hosts(trial: Trial) -> dict[str, list[str]]:
 # --------------------------------------------------------------------------------------------- routing
 
 
-def _routes(trial: Trial) -> Iterator[Candidate]:
-    """Routes for both ends of the flow at each host, by every neighbour; routes in the way deleted."""
+def _stations(trial: Trial) -> Iterator[tuple[str, Hop, Host, str | None, str | None]]:
+    """(phase, hop, host, source, destination) of every routing decision; and of hosts on the wire that did not answer."""
     for phase, hops in ways(trial):
         for hop in hops:
-            host, scene = trial.world.hosts[hop.host], scene_of(trial, hop, phase)
-            end = end_of(hop)
-            dst, src = end.get("dst"), hop.before.get("src")
-            yield from _in_the_way(trial, host, dst)
-            for target in dict.fromkeys([dst, src, "default"]):
-                if target is not None:
-                    yield from _towards(scene, host, hop, target)
+            host = trial.world.hosts[hop.host]
+            yield phase, hop, host, hop.before.get("src"), end_of(hop).get("dst")
+            if trial.obstacle is None or trial.obstacle.code != "neighbour_failed" or hop is not hops[-1]:
+                continue
+            asks = {a.local for a in host.addresses if a.family == trial.question.family and a.local >> 24 != 127}
+            for other in trial.world.hosts.values():
+                for asker in sorted(asks) if other is not host and _share_wire(trial, host, other) else ():
+                    address = format_addr(trial.question.family, asker)
+                    yield phase, replace(hop, host=other.name, steps=[]), other, address, address
+
+
+def _share_wire(trial: Trial, host: Host, other: Host) -> bool:
+    return any({host.name, other.name} <= {m.host for m in s.members} for s in trial.world.segments)
+
+
+def _routes(trial: Trial) -> Iterator[Candidate]:
+    """Routes for both ends of the flow at each host, by every neighbour; routes in the way deleted."""
+    for phase, hop, host, src, dst in _stations(trial):
+        scene = scene_of(trial, hop, phase)
+        yield from _in_the_way(trial, host, dst)
+        for target in dict.fromkeys([dst, src, "default"]):
+            if target is not None:
+                yield from _towards(scene, host, hop, target)
 
 
 def _towards(scene: Scene, host: Host, hop: Hop, target: str) -> Iterator[Candidate]:
@@ -284,24 +301,20 @@ def _in_the_way(trial: Trial, host: Host, dst: str | None) -> Iterator[Candidate
 def _policy(trial: Trial) -> Iterator[Candidate]:
     """Policy rules deleted, and tables that exist looked up for the flow."""
     seen: set[tuple[str, str, str]] = set()
-    for _, hops in ways(trial):
-        for hop in hops:
-            host, family = trial.world.hosts[hop.host], trial.question.family
-            src, dst = hop.before.get("src"), end_of(hop).get("dst")
-            for rule in host.rules.get(family, ()):
-                key = (hop.host, "del", str(rule.priority))
-                if rule.priority not in (0, 32766, 32767) and key not in seen:
-                    seen.add(key)
-                    yield Candidate((PolicyRuleEdit(hop.host, f"priority {rule.priority}", "del"),), unlikely=1)
-            tables = [t for f, t in host.routes if f == family and t not in (253, 255)]
-            for table in tables if src and dst else ():
-                for selectors in (f"from {src} to {dst}", f"from {src}", f"to {dst}"):
-                    name = "main" if table == 254 else table
-                    if (hop.host, selectors, str(name)) not in seen:
-                        seen.add((hop.host, selectors, str(name)))
-                        yield Candidate(
-                            (PolicyRuleEdit(hop.host, f"{selectors} priority 1 lookup {name}"),), unlikely=1
-                        )
+    family = trial.question.family
+    for _, hop, host, src, dst in _stations(trial):
+        for rule in host.rules.get(family, ()):
+            key = (hop.host, "del", str(rule.priority))
+            if rule.priority not in (0, 32766, 32767) and key not in seen:
+                seen.add(key)
+                yield Candidate((PolicyRuleEdit(hop.host, f"priority {rule.priority}", "del"),), unlikely=1)
+        tables = [t for f, t in host.routes if f == family and t not in (253, 255)]
+        for table in tables if src and dst else ():
+            for selectors in (f"from {src} to {dst}", f"from {src}", f"to {dst}"):
+                name = "main" if table == 254 else table
+                if (hop.host, selectors, str(name)) not in seen:
+                    seen.add((hop.host, selectors, str(name)))
+                    yield Candidate((PolicyRuleEdit(hop.host, f"{selectors} priority 1 lookup {name}"),), unlikely=1)
 
 
 # --------------------------------------------------------------------------------------------- entries
@@ -320,11 +333,11 @@ def _entries(trial: Trial) -> Iterator[Candidate]:
     for leaf in (trial.leaf, trial.back):
         for one in passes_of(trial.world, leaf) if leaf is not None else ():
             if one.conn_where is not None:
-                edit = ConntrackDelete(one.hop.host, one.conn.tuples[0], one.conn.zones[0])
+                edit = ConntrackDelete(one.hop.host, one.conn.tuples[0], *one.conn.zones)
                 met[one.hop.host, one.conn.conn_id] = Candidate((edit,))
     for host in dict.fromkeys(h.host for _, hops in ways(trial) for h in hops):
         for conn in trial.world.hosts[host].conns:
             near = {conn.tuples[0].src, conn.tuples[0].dst, conn.tuples[1].src, conn.tuples[1].dst} & ends
             if len(met) < MOST_ENTRIES and len(near) > 1:
-                met.setdefault((host, conn.conn_id), Candidate((ConntrackDelete(host, conn.tuples[0], conn.zones[0]),)))
+                met.setdefault((host, conn.conn_id), Candidate((ConntrackDelete(host, conn.tuples[0], *conn.zones),)))
     yield from met.values()

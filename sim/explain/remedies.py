@@ -229,7 +229,7 @@ def _delete_entries(scene: Scene) -> Iterator[Candidate]:
             continue
         conn = scene.trial.leaf.state.host(hop.host).ct.get(hop.conntrack.get("id"))
         if conn is not None and conn.where is not None:
-            yield _candidate(ConntrackDelete(hop.host, conn.tuples[0], conn.zones[0]))
+            yield _candidate(ConntrackDelete(hop.host, conn.tuples[0], *conn.zones))
 
 
 def _track(scene: Scene) -> Iterator[Candidate]:

@@ -14,7 +14,6 @@ from ..model.conntrack import Conn
 from ..model.packet import PROTO_NAME, WITH_PORTS
 from ..model.result import Leaf
 from ..model.where import Where
-from ..model.world import World
 from ..record import NamedTuple
 from .parts import Diagnosis
 from .passes import passes_of
@@ -53,13 +52,13 @@ def stale_entries(trial: Trial) -> list[Stale]:
         if one.conn_where is None:
             continue
         conn, host = one.conn, trial.world.hosts[one.hop.host]
-        edit = ConntrackDelete(host.name, conn.tuples[0], conn.zones[0])
+        edit = ConntrackDelete(host.name, conn.tuples[0], *conn.zones)
         fresh = attempt(edit.apply(trial.world), trial.question)
         now = _translation(trial.leaf, host.name)
         then = [_translation(leaf, host.name) for leaf in fresh.forward.leaves]
         if now not in then and fresh.leaf.outcome not in ("dropped", "rejected", "unreachable"):
             alike = sum(1 for c in host.conns if _alike(c, conn))
-            hits = others_hit(trial.world, edit)
+            hits = edit.hits(trial.world) - 1
             found.append(Stale(host.name, conn, now, then[0], edit, hits, _wider(conn), alike, fresh))
     return found
 
@@ -73,11 +72,6 @@ def _translation(leaf: Leaf, host: str) -> str:
     port = f":{packet['dport']}" if isinstance(packet.get("dport"), int) else ""
     out = f" by {hop.out_dev}" if hop.out_dev else ""
     return f"{packet.get('src')} → {packet.get('dst')}{port}{out}"
-
-
-def others_hit(world: World, edit: ConntrackDelete) -> int:
-    """How many other entries ``conntrack -D`` would delete: what it does not name, it does not ask for."""
-    return sum(1 for c in world.hosts[edit.host].conns if c.tuples[0] == edit.orig) - 1 if not edit.zone else 0
 
 
 def _alike(conn: Conn, model: Conn) -> bool:
@@ -127,4 +121,4 @@ def _where(one: Stale) -> tuple[Where, ...]:
     return (one.conn.where,) if one.conn.where is not None else ()
 
 
-__all__ = ["Stale", "others_hit", "stale_entries", "stale_remark"]
+__all__ = ["Stale", "stale_entries", "stale_remark"]

@@ -285,5 +285,5 @@ def progress(trial: Trial) -> tuple[int, int, int]:
         return 3, 0, 0
     if trial.obstacle.phase == REPLY:
         return 2, len(trial.back.hops) if trial.back else 0, 0
-    arrived = trial.leaf.outcome in ("left", "delivered")
+    arrived = trial.leaf.outcome in ("left", "delivered") and trial.obstacle.code not in ("no_listener", "left_at_edge")
     return int(arrived), len(trial.leaf.hops), 0

@@ -199,11 +199,12 @@ class ConntrackFlush:
 
 @dataclass(frozen=True, slots=True)
 class ConntrackDelete:
-    """``conntrack -D`` of one entry, named by its original direction and zone."""
+    """``conntrack -D`` of one entry, named by its original direction and its zones (``reply_zone`` None: the same)."""
 
     host: str
     orig: Any  # model.conntrack.Tuple
     zone: int = 0
+    reply_zone: int | None = None
     kind = "conntrack"
 
     def apply(self, world: World) -> World:
@@ -219,9 +220,34 @@ class ConntrackDelete:
         words = f"conntrack -D -p {PROTO_NAME.get(o.proto, o.proto)} -s {src} -d {dst}"
         if o.proto in WITH_PORTS:
             words += f" --sport {o.sport} --dport {o.dport}"
-        elif o.proto == 1:
-            words += f" --icmp-id {o.sport}"
-        return [words + (f" --zone {self.zone}" if self.zone else "")]
+        elif o.proto in (1, 58):
+            words += f" --icmp{'v6' if o.proto == 58 else ''}-id {o.sport}"
+        elif o.proto == 47:  # without keys, conntrack 1.4.7 deletes other protocols' entries too
+            words += f" --srckey {o.sport:#x} --dstkey {o.dport:#x}"
+        back = self.zone if self.reply_zone is None else self.reply_zone
+        if self.zone and self.zone == back:
+            words += f" --zone {self.zone}"
+        else:
+            words += f" --orig-zone {self.zone}" if self.zone else ""
+            words += f" --reply-zone {back}" if back else ""
+        return [words]
+
+    def hits(self, world: World) -> int:
+        """How many entries the command deletes: what it does not name it does not ask for (conntrack 1.4.7)."""
+        back = self.zone if self.reply_zone is None else self.reply_zone
+        wanted = _named(self.orig)
+        return sum(
+            1 for c in host_of(world, self.host).conns
+            if _named(c.tuples[0]) == wanted and (not self.zone or c.zones[0] == self.zone) and (not back or c.zones[1] == back)
+        )  # fmt: skip
+
+
+def _named(orig: Any) -> tuple[Any, ...]:
+    """What ``conntrack -D`` compares: of GRE no keys, of ICMP neither type nor code."""
+    from ..model.packet import WITH_PORTS
+
+    ports = (orig.sport, orig.dport) if orig.proto in WITH_PORTS else (orig.sport,) if orig.proto in (1, 58) else ()
+    return orig.family, orig.proto, orig.src, orig.dst, ports
 
 
 @dataclass(frozen=True, slots=True)
