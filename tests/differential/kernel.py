@@ -150,8 +150,10 @@ def bare_topology(situation: dict[str, Any]) -> Topology:
     from dataclasses import replace
 
     data = situation["topology"]
-    for host in data["hosts"].values():
-        host["sysctl"] = {**steady(host), **host.get("sysctl", {})}
+    members = [m.partition(":") for segment in data["segments"].values() for m in segment]
+    for name, host in data["hosts"].items():
+        wired = {dev for owner, _, dev in members if owner == name}
+        host["sysctl"] = {**steady(host, wired), **host.get("sysctl", {})}
     topology = from_data(data)
     hosts = tuple(replace(h, iptables="", iptables_legacy="", ipset="", lenient=True) for h in topology.hosts)
     return replace(topology, hosts=hosts)
