@@ -39,7 +39,8 @@ REASONS: dict[str, DropReason] = {}
 def _add(layer: str, *entries: tuple[str, ...]) -> None:
     """(name without the common prefix, sentence, code or empty, cures …)."""
     for name, sentence, *more in entries:
-        full = name if name.startswith(("SKB_", "OVS_", "QDISC_DROP_", "RX_DROP_")) else PREFIX + name
+        own = name in ("SKB_NOT_DROPPED_YET", "SKB_CONSUMED") or name.startswith(("OVS_DROP_", "QDISC_DROP_"))
+        full = name if own else PREFIX + name
         code, *cure = more or [""]
         REASONS[full] = DropReason(full, layer, sentence, code or KERNEL_DROP, tuple(cure))
 
@@ -176,7 +177,7 @@ _add(
     ),
     (
         "IP_INADDRERRORS",
-        "The packet is not for this host, and it may not or cannot be forwarded: forwarding is off, or the route says unreachable.",
+        "The packet is not for this host and cannot be forwarded: forwarding is off, or the route says unreachable.",
         "ip_forward_disabled",
         "sysctl net.ipv4.ip_forward net.ipv4.conf.DEV.forwarding",
     ),
@@ -483,7 +484,10 @@ _add(
     ("TCP_INVALID_SEQUENCE", "The sequence number lies outside of the receive window."),
     ("TCP_INVALID_END_SEQUENCE", "The segment ends beyond the receive window."),
     ("TCP_INVALID_ACK_SEQUENCE", "It acknowledges what was never sent, or what was acknowledged long ago."),
-    ("TCP_RESET", "A reset whose number is right: the connection ends here, and the segment with it."),
+    (
+        "TCP_RESET",
+        "A reset that ends nothing: its number is not exactly the one that is expected, or nothing is there to be reset.",
+    ),
     ("TCP_INVALID_SYN", "A SYN in the middle of a connection."),
     ("TCP_CLOSE", "The socket is closed already."),
     ("TCP_FASTOPEN", "A connection begun with TCP Fast Open could not take this segment yet."),

@@ -23,52 +23,50 @@ if TYPE_CHECKING:
 BY_CHAIN = frozenset({f"{PREFIX}NETFILTER_DROP"})
 ANY = ("0.0.0.0", "::")
 
-# Kernels before 5.17 give no reason, and later ones not always: where it was tells nearly as much.
-PLACES: dict[str, tuple[str, str]] = {
-    "nf_hook_slow": ("dropped_by_rule", "A function of a netfilter hook dropped the packet: a rule, NAT, or conntrack."),
-    "nft_do_chain": ("dropped_by_rule", "A rule or policy of nf_tables dropped the packet."),
-    "ipt_do_table": ("dropped_by_rule", "A rule or policy of iptables dropped the packet."),
-    "nf_hook": ("dropped_by_rule", "A function of a netfilter hook dropped the packet."),
-    "ip_rcv_core": ("bad_ip_header", "The IP header or its checksum is not acceptable."),
-    "ip_rcv_finish_core": ("rp_filter", "Routing refused the packet on its way in: reverse path filter or a martian address."),
+# Kernels before 5.17 give no reason, and later ones not always: the function that dropped the packet tells nearly as much.
+# Of each function the reason it stands for; a sentence where none says it.
+PLACES: dict[str, str] = {
+    "nf_hook_slow": "NETFILTER_DROP", "nft_do_chain": "NETFILTER_DROP", "ipt_do_table": "NETFILTER_DROP",
+    "ip6t_do_table": "NETFILTER_DROP", "nf_hook": "NETFILTER_DROP", "nf_hook_slow_list": "NETFILTER_DROP",
+    "ip_rcv_core": "IP_INHDR", "ip6_rcv_core": "IP_INHDR", "ip_error": "IP_INADDRERRORS", "ip6_pkt_drop": "IP_INNOROUTES",
+    "ip_local_deliver_finish": "IP_NOPROTO", "ip_protocol_deliver_rcu": "IP_NOPROTO", "ip6_input_finish": "IP_NOPROTO",
+    "ip6_protocol_deliver_rcu": "IP_NOPROTO", "__udp4_lib_rcv": "NO_SOCKET", "__udp6_lib_rcv": "NO_SOCKET",
+    "tcp_v4_rcv": "NO_SOCKET", "tcp_v6_rcv": "NO_SOCKET", "udp_destruct_common": "SOCKET_CLOSE",
+    "udp_destruct_sock": "SOCKET_CLOSE", "inet_sock_destruct": "SOCKET_CLOSE", "sk_filter_trim_cap": "SOCKET_FILTER",
+    "tcp_conn_request": "TCP_LISTEN_OVERFLOW", "arp_error_report": "NEIGH_FAILED", "ndisc_error_report": "NEIGH_FAILED",
+    "neigh_invalidate": "NEIGH_FAILED", "__neigh_event_send": "NEIGH_FAILED", "neigh_resolve_output": "NEIGH_FAILED",
+    "ip_finish_output2": "NEIGH_CREATEFAIL", "ip6_finish_output2": "NEIGH_CREATEFAIL", "ip_frag_expire": "FRAG_REASM_TIMEOUT",
+    "ip6_frag_expire": "FRAG_REASM_TIMEOUT", "veth_xdp_rcv_skb": "XDP", "do_xdp_generic": "XDP",
+    "enqueue_to_backlog": "CPU_BACKLOG", "tun_net_xmit": "FULL_RING", "__dev_queue_xmit": "QDISC_DROP",
+    "ip_output": "IP_OUTNOROUTES", "packet_rcv": "PACKET_SOCK_ERROR", "tpacket_rcv": "PACKET_SOCK_ERROR",
+}  # fmt: skip
+TOLD_PLACES: dict[str, tuple[str, str]] = {
     "ip_rcv_finish": ("no_route", "Routing refused the packet on its way in."),
-    "ip_error": ("no_route", "There is no route for the packet, or forwarding is off; its sender was told."),
     "ip_forward": ("ttl_exceeded", "It could not be forwarded: its ttl is used up, or it is too large for the way on."),
-    "ip_local_deliver_finish": ("no_protocol", "No protocol of this host takes it."),
-    "ip_protocol_deliver_rcu": ("no_protocol", "No protocol of this host takes it."),
-    "__udp4_lib_rcv": ("no_listener", "No UDP socket takes it, or its checksum is wrong."),
-    "__udp6_lib_rcv": ("no_listener", "No UDP socket takes it, or its checksum is wrong."),
-    "udp_queue_rcv_one_skb": (KERNEL_DROP, "The UDP socket refused it: its filter, its full buffer, or a wrong checksum."),
+    "ip6_forward": (
+        "ttl_exceeded",
+        "It could not be forwarded: its hop limit is used up, or it is too large for the way on.",
+    ),
+    "udp_queue_rcv_one_skb": (
+        KERNEL_DROP,
+        "The UDP socket refused it: its filter, its full buffer, or a wrong checksum.",
+    ),
     "udp_queue_rcv_skb": (KERNEL_DROP, "The UDP socket refused it: its filter, its full buffer, or a wrong checksum."),
-    "tcp_v4_rcv": ("no_listener", "No TCP socket takes it, or its checksum is wrong."),
-    "tcp_v6_rcv": ("no_listener", "No TCP socket takes it, or its checksum is wrong."),
     "tcp_rcv_state_process": (KERNEL_DROP, "The segment does not fit the state of the TCP connection."),
     "tcp_rcv_established": (KERNEL_DROP, "The segment does not fit the TCP connection."),
     "tcp_data_queue": (KERNEL_DROP, "TCP did not take the data: old, or outside of the window."),
-    "tcp_conn_request": (KERNEL_DROP, "The TCP listener's queue is full."),
     "icmp_rcv": (KERNEL_DROP, "The ICMP message is malformed, or of a kind that is ignored."),
-    "arp_error_report": ("neighbour_failed", "Nobody answered for the next hop."),
-    "ndisc_error_report": ("neighbour_failed", "Nobody answered for the next hop."),
-    "neigh_invalidate": ("neighbour_failed", "Nobody answered for the next hop."),
-    "neigh_resolve_output": ("neighbour_failed", "The next hop's hardware address is not known."),
-    "__neigh_event_send": ("neighbour_failed", "The next hop did not answer, or too much waits for it."),
-    "ip_output": ("no_route", "It could not be sent."),
-    "ip_finish_output2": ("neighbour_failed", "No neighbour entry could be made for the next hop."),
-    "ip_frag_expire": (KERNEL_DROP, "The other fragments did not come in time."),
+    "icmpv6_rcv": (KERNEL_DROP, "The ICMPv6 message is malformed, or of a kind that is ignored."),
     "ip_defrag": (KERNEL_DROP, "A fragment that does not fit the others."),
-    "__dev_queue_xmit": (KERNEL_DROP, "The device or its queue did not take the packet."),
     "dev_hard_start_xmit": (KERNEL_DROP, "The device did not take the packet."),
     "veth_xmit": (KERNEL_DROP, "The other end of the veth pair did not take the packet."),
-    "__netif_receive_skb_core": (KERNEL_DROP, "No protocol of this host takes frames of this type, or tc or XDP dropped it."),
-    "tun_net_xmit": (KERNEL_DROP, "The program behind the tun device does not read fast enough, or nobody is attached."),
-    "enqueue_to_backlog": (KERNEL_DROP, "The CPU's queue of received packets is full."),
-    "sk_filter_trim_cap": (KERNEL_DROP, "The filter of the socket refused it."),
-    "ip6_rcv_core": ("bad_ip_header", "The IPv6 header is not acceptable."),
-    "ip6_pkt_drop": ("no_route", "There is no IPv6 route for the packet."),
-    "ip6_forward": ("ttl_exceeded", "It could not be forwarded: its hop limit is used up, or it is too large."),
-    "ip6_input_finish": ("no_protocol", "No protocol of this host takes it."),
-    "ip6_protocol_deliver_rcu": ("no_protocol", "No protocol of this host takes it."),
-}  # fmt: skip
+    "__netif_receive_skb_core": (
+        KERNEL_DROP,
+        "No protocol of this host takes frames of this type, or tc or XDP dropped it.",
+    ),
+    "ip6_mc_input": (KERNEL_DROP, "A multicast packet for a group that nobody on this host has joined."),
+    "ip_mc_input": (KERNEL_DROP, "A multicast packet for a group that nobody on this host has joined."),
+}
 
 
 class Why(NamedTuple):
@@ -108,28 +106,43 @@ def transport(name: str) -> bool:
     return found is not None and found.layer == TRANSPORT
 
 
-def by_place(place: str) -> tuple[str, str] | None:
-    """(code, sentence) of the kernel function that dropped the packet: ``nft_do_chain+0x3e8``."""
+def by_place(place: str) -> DropReason | None:
+    """What the kernel function that dropped the packet (``nft_do_chain+0x3e8``) stands for."""
     function = place.partition("+")[0]
     for name in (function, function.partition(".")[0]):  # the compiler's parts: ip_rcv_core.isra.0
         if name in PLACES:
-            return PLACES[name]
+            return find(PLACES[name])
+        if name in TOLD_PLACES:
+            code_, told = TOLD_PLACES[name]
+            return DropReason(name, "place", told, code_)
     return None
+
+
+def untold(name: str) -> bool:
+    """Whether the kernel gave no reason."""
+    return name in (f"{PREFIX}NOT_SPECIFIED", "SKB_NOT_DROPPED_YET") or name.startswith("reason ")
+
+
+def meant(name: str, place: str) -> DropReason:
+    """The reason, or what the place stands for where none was given."""
+    found = by_place(place) if untold(name) else find(name)
+    return found or find(name) or DropReason(name, "other", sentence(name))
 
 
 def explain(name: str, place: str, packet: dict[str, Any], hop: Hop | None, host: Host | None) -> Why:
     """What led to the drop: through the snapshot's ``host`` where that tells, else what the reason alone says."""
-    found = find(name)
-    if found is None or found.name in (f"{PREFIX}NOT_SPECIFIED", "SKB_NOT_DROPPED_YET"):
-        told = by_place(place)
-        if told is not None:
-            return Why(told[0], f"{told[1]} The kernel gives no reason; it was in {place.partition('+')[0]}().")
-    if found is None:
+    function = place.partition("+")[0]
+    told = by_place(place) if untold(name) else None
+    reason = told or find(name)
+    if reason is None:
         return Why(KERNEL_DROP, sentence(name))
-    plain = Why(found.code, found.sentence, (), found.cure)
+    where = f" The kernel gives no reason; it was in {function}()." if untold(name) and function else ""
+    plain = Why(reason.code, f"{reason.sentence}{where}", (), reason.cure)
     if host is None or hop is None:
         return plain
-    special = _SPECIAL.get(found.name.removeprefix(PREFIX))
+    special = _SPECIAL.get(reason.name.removeprefix(PREFIX))
+    if special is None and untold(name):
+        special = _AT_PLACE.get(function.partition(".")[0])
     return (special(packet, hop, host) if special is not None else None) or plain
 
 
@@ -256,7 +269,7 @@ def _no_socket(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
 
 
 def _neighbour(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
-    dev = hop.out_dev or "?"
+    dev = _leads_to(hop) or "?"
     asked = next(
         (s for s in reversed(hop.steps) if s.stage in ("routing", "rerouting") and s.text and "via " in s.text), None
     )
@@ -270,8 +283,30 @@ def _neighbour(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
     return Why("neighbour_failed", f"Nobody on {dev} of {host.name} answers for {nexthop}, {on}.", evidence, cure)
 
 
+def _leads_to(hop: Hop) -> str:
+    """The device by which it would leave: of the hop, else of the last route that was looked up."""
+    if hop.out_dev:
+        return hop.out_dev
+    routes = [s.text for s in hop.steps if s.stage in ("routing", "rerouting") and s.text and " dev " in f" {s.text}"
+              and not (s.note or "").startswith("is the source")]  # fmt: skip
+    return routes[-1].rpartition("dev ")[2].split()[0] if routes else ""
+
+
+def _on_its_way_in(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
+    """ip_rcv_finish_core(): options, or a route that says blackhole."""
+    text, where, code_ = _refused(packet, host)
+    if code_ != "no_route":
+        return Why(code_, f"{packet['dst']}: {text}.", where, (f"ip route get {packet['dst']}",))
+    found = [_conf(host, scope, "accept_source_route") for scope in ("all", hop.in_dev or "")]
+    evidence = tuple(e for v, e in found if v == "0")
+    text = (
+        f"Refused before routing: an option of the IP header that {host.name} does not accept, such as a source route."
+    )
+    return Why("bad_ip_header", text, evidence, ("sysctl net.ipv4.conf.all.accept_source_route",))
+
+
 def _too_big(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
-    link = host.links.get(hop.out_dev or "")
+    link = host.links.get(_leads_to(hop))
     size = f"{packet.get('len')} octets" if packet.get("len") else "The packet"
     if link is None or not link.mtu:
         return None
@@ -340,6 +375,9 @@ def _multicast_frame(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None
                (f"sysctl -w net.ipv4.conf.{hop.in_dev}.drop_unicast_in_l2_multicast=0",))  # fmt: skip
 
 
+_AT_PLACE: dict[str, Callable[[dict[str, Any], Hop, Host], Why | None]] = {
+    "ip_rcv_finish_core": _on_its_way_in,
+}
 _SPECIAL: dict[str, Callable[[dict[str, Any], Hop, Host], Why | None]] = {
     "IP_RPFILTER": _rp_filter,
     "IP_INADDRERRORS": _no_route_in,

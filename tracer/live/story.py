@@ -13,7 +13,7 @@ What is not seen says nothing, unless nothing was lost, the tap was in place and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -247,11 +247,11 @@ class _Builder:
             self._start(event, self.scene.device(int(event["netns"]), int(event["indev"])))
         if event["netns"] and int(event["netns"]) == self.netns and not self.sent:
             self._confirmed(event)
-        name = self.scene.reason(int(event["reason"]))
-        chain = self._next_chain() if name in drops.BY_CHAIN else None
+        meant = drops.meant(self.scene.reason(int(event["reason"])), self.scene.symbol(int(event["aux"])))
+        chain = self._next_chain() if meant.name in drops.BY_CHAIN else None
         hook = chain.hook if chain is not None else self.hook
-        self._step(steps.drop_step(event, self.scene, hook, chain, drops.sentence(name)), event)
-        if hook is not None and not drops.transport(name):
+        self._step(steps.drop_step(event, self.scene, hook, chain, meant.sentence), event)
+        if hook is not None:
             self.hook = hook
 
     def _next_chain(self) -> Chain | None:
@@ -384,18 +384,22 @@ class _Builder:
         event, hop = self.dropped, self.hop
         assert hop is not None
         name, place = self.scene.reason(int(event["reason"])), self.scene.symbol(int(event["aux"]))
-        outcome, code = "dropped", drops.code(name)
-        transport = drops.transport(name)
-        answered = [r for r in self.story.responses if r.sender == hop.host]
-        if name.endswith("_NO_SOCKET"):
-            outcome = "delivered"
-        elif name in drops.BY_CHAIN and answered:
-            outcome, code = "rejected", "rejected_by_rule"
-        elif answered and not transport and name not in drops.BY_CHAIN:
-            outcome = "unreachable"
-            code = _icmp_code(answered[-1], code)
+        meant = drops.meant(name, place)
         at = at | {"interface": hop.out_dev if self.sent or self.hook in (OUT, POST) else hop.in_dev}
-        return End(outcome, at, Reason(code, drops.sentence(name)), name, place, transport)
+        end = End("dropped", at, Reason(meant.code, meant.sentence), name, place, meant.layer == drops.TRANSPORT)
+        return ended(end, [r for r in self.story.responses if r.sender == hop.host])
+
+
+def ended(end: End, answers: list[Response]) -> End:
+    """The outcome of a drop: whether the sender was told makes the difference, as in the simulator's words."""
+    name, outcome, code = drops.meant(end.drop or "", end.place).name, "dropped", end.reason.code
+    if name.endswith("_NO_SOCKET"):
+        outcome = "delivered"
+    elif name in drops.BY_CHAIN and answers:
+        outcome, code = "rejected", "rejected_by_rule"
+    elif answers and not end.transport:
+        outcome, code = "unreachable", _icmp_code(answers[-1], code)
+    return replace(end, outcome=outcome, reason=Reason(code, end.reason.text))
 
 
 def _icmp_code(response: Response, code: str) -> str:
@@ -478,7 +482,7 @@ def stories(events: Any, packets: Packets, scene: Scene, first: int = 1) -> list
             copies.setdefault(of, []).append(i)
     aside = {i for group_ in copies.values() for i in group_}
     told = {i: story_of(loose.before(rows[i]), scene, 0, lost[i]) for i in range(packets.count)
-            if i not in merged and not np.isin(rows[i]["kind"], (KIND.fib, KIND.neigh)).all()}  # fmt: skip
+        if i not in merged and not np.isin(rows[i]["kind"], (KIND.fib, KIND.neigh)).all() and rows[i]["netns"].any()}  # fmt: skip
     for of, made in copies.items():
         if of in told:
             told[of].asides += [told[i] for i in made if i in told]
@@ -521,10 +525,34 @@ class _Loose:
 def _link_answers(found: list[Story]) -> None:
     """What became of an ICMP error: the story of the error itself, where it was seen."""
     for story in found:
+        _unannounced(story, found)
         for at, response in enumerate(story.responses):
             answer = next((s for s in found if _is_answer(s, response, story)), None)
             if answer is not None and answer.end.outcome is not None:
                 story.responses[at] = _arrived(response, answer)
+
+
+def _unannounced(story: Story, found: list[Story]) -> None:
+    """An answer that no tracepoint tells (ICMPv6, a reset by a rule): sent by the host that dropped the packet, meanwhile."""
+    end = story.end
+    if end.drop is None or story.responses or not story.hops:
+        return
+    host, source = str(end.at.get("host")), story.hops[-1].before.get("src")
+    until = int(story.events["ts"][-1])
+    taps = story.events["ts"][story.events["kind"] == KIND.tap]
+    since = int(taps[-1]) if len(taps) else story.start
+    for other in found:
+        packet = other.hops[0].before if other.hops else {}
+        if not since <= other.start <= until or other.hops[0].host != host or other.hops[0].in_dev is not None:
+            continue
+        error = packet.get("proto") == "icmpv6" and packet.get("type", 200) < 128
+        error |= packet.get("proto") == "icmp" and packet.get("type") in (3, 11, 12)
+        reset = "R" in str(packet.get("flags", ""))
+        if packet.get("dst") == source and (error or reset):
+            kind = "icmp" if error else "tcp_reset"
+            story.responses.append(Response(kind, packet.get("type"), packet.get("code"), host, str(source), "sent"))
+            story.end = ended(end, story.responses)
+            return
 
 
 def _arrived(response: Response, answer: Story) -> Response:
