@@ -87,7 +87,8 @@ class Tracer:
         events = self._kept
         if events is None or not len(events):
             return []
-        packets = group(events, *self.session.losses(), peers=self.peers)
+        records, unlogged = self.session.losses()
+        packets = group(events, records, unlogged, self.peers)
         rest = at_rest(events, packets, now)
         young = events[packets.loose][events["ts"][packets.loose] > now - int(SETTLE * 1e9)]
         if not rest.any():
