@@ -14,11 +14,13 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from collections.abc import Sequence
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 VERSION = 1  # of the layout; the same number stands in event.h and in every recording
 
@@ -129,6 +131,15 @@ class STATUS(IntFlag):
 
 CTINFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED", 4: "RELATED", 7: "UNTRACKED"}
 REPLY_CTINFO = frozenset({3, 4})
+
+
+def join(parts: Sequence[npt.NDArray[Any]], dtype: np.dtype[Any] = EVENT) -> npt.NDArray[Any]:
+    """Arrays of records put together as they are: numpy's own way would turn the byte order of every port."""
+    if not parts:
+        return np.zeros(0, dtype)
+    plain = np.dtype((np.void, dtype.itemsize))
+    joined: npt.NDArray[Any] = np.concatenate([np.ascontiguousarray(part).view(plain) for part in parts]).view(dtype)
+    return joined
 
 
 def address(row: Any, side: str) -> str:

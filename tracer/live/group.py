@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .event import KIND
+from .event import KIND, join
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
@@ -445,7 +445,7 @@ class Stream:
         parts = [part for part in (self._kept, batch) if part is not None and len(part)]
         if not parts:
             return None
-        events = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        events = join(parts) if len(parts) > 1 else parts[0]
         border = (now if now is not None else int(events["ts"].max())) - self.settle
         packets = group(events, losses, unlogged, peers)
         last = packets.order[packets.start[1:] - 1]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...sim.errors import InputError
-from .event import EVENT, VERSION
+from .event import EVENT, VERSION, join
 from .session import LOSS, Session
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Writer:
     def _array(self, kind: bytes, array: Events) -> None:
         step = MAX_BLOCK // array.dtype.itemsize
         for at in range(0, len(array), step):
-            self._block(kind, array[at : at + step].tobytes())
+            self._block(kind, array[at : at + step].astype(EVENT if kind == b"EVNT" else LOSS).tobytes())
 
     def events(self, events: Events) -> None:
         """Append a batch."""
@@ -176,8 +176,8 @@ def _read(file: IO[bytes], name: str) -> Recording:
         raise InputError(f"{name}: the recording has no header")
     return Recording(
         header,
-        np.concatenate(events) if events else np.zeros(0, EVENT),
-        np.concatenate(losses) if losses else np.zeros(0, LOSS),
+        join(events),
+        join(losses, LOSS),
         tail,
         bool(tail),
     )
