@@ -160,12 +160,32 @@ INLINE void copy_tuple(struct tuple *to, char *from)
 	to->dir = 0;
 }
 
+/* What answers an ICMP query (net/netfilter/nf_conntrack_proto_icmp.c invmap, _icmpv6.c): its id stays where it is, and the
+ * type, the first octet of dport, becomes the other of its pair. */
+INLINE u16 other_type(u16 dport, u8 proto)
+{
+	u16 type = dport & 0xff;
+
+	if (proto == 58)
+		return type == 128 || type == 129 ? dport ^ 1 : dport;
+	if (type == 0 || type == 8)
+		return dport ^ 8;
+	if (type == 13 || type == 15 || type == 17)
+		return dport + 1;
+	return type == 14 || type == 16 || type == 18 ? dport - 1 : dport;
+}
+
 INLINE void turn(struct tuple *to, struct tuple *from)
 {
 	__builtin_memcpy(to->s, from->d, 16);
 	__builtin_memcpy(to->d, from->s, 16);
-	to->sport = from->dport;
-	to->dport = from->sport;
+	if (from->proto == 1 || from->proto == 58) {
+		to->sport = from->sport;
+		to->dport = other_type(from->dport, from->proto);
+	} else {
+		to->sport = from->dport;
+		to->dport = from->sport;
+	}
 	to->l3num = from->l3num;
 	to->proto = from->proto;
 	to->dir = 0;
