@@ -17,7 +17,9 @@ from lab_support import kernel
 from nattrace.tracer.live import compile, netns, residue
 from nattrace.tracer.live.event import KIND, STATUS, tuple_text
 from nattrace.tracer.live.filter import Filter
+from nattrace.tracer.live.scene import Scene
 from nattrace.tracer.live.session import ALL_STREAMS, Session
+from nattrace.tracer.live.story import stories
 
 from .probe_lab import Lab, Seen, lab
 
@@ -111,6 +113,15 @@ def test_one_packet_over_two_namespaces_is_one(bench: Lab) -> None:
         payload = rows["pay"].view("<u8").reshape(-1)[np.isin(rows["kind"], (KIND.tap, KIND.rx, KIND.tx))]
         assert len(set(payload.tolist())) == 1
         assert seen.places(i)[-1] == "drop", "nobody listens"
+
+
+def test_a_translated_ping_is_followed_to_its_end_and_back(bench: Lab) -> None:
+    def ping() -> None:
+        bench.execute(bench.client, "ping", "-c1", "-W2", "10.7.2.2")
+
+    seen = bench.watch(Filter.of(proto="icmp", src="10.7.1.2"), ping, bench.client, bench.router, bench.server)
+    told = [story.end for story in stories(seen.events, seen.packets, Scene.of(seen.session))]
+    assert [(end.outcome, end.at["host"]) for end in told] == [("delivered", bench.server), ("delivered", bench.client)]
 
 
 def test_ipv6_is_told_alike(bench: Lab) -> None:
