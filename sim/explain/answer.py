@@ -140,7 +140,8 @@ def explain(
         from .stale import stale_entries, stale_remark
 
         out.stale = stale_entries(trial)
-        out.remarks += [stale_remark(one) for one in out.stale[:2] if code != "stale_entry"]
+        named = code == "stale_entry"
+        out.remarks += [stale_remark(one, named) for one in out.stale[:2] if not named or one.wider_hits > 1]
     if symptom is not None:
         _examined(out, symptom, sample if fixes else None)
     return out

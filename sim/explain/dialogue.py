@@ -26,9 +26,11 @@ class Said(NamedTuple):
         leaf = self.leaf
         if self.arrived:
             return "arrives"
-        if leaf.outcome in ("left", "delivered"):
-            p = leaf.packet
-            return f"ends as {p.get('src')} → {p.get('dst')} at {leaf.at.get('host')} {leaf.at.get('interface') or ''}".rstrip()
+        p, host = leaf.packet, leaf.at.get("host")
+        if leaf.outcome == "delivered":
+            return f"ends at {host} itself as {p.get('src')} → {p.get('dst')}"
+        if leaf.outcome == "left":
+            return f"leaves {host} by {leaf.at.get('interface')} as {p.get('src')} → {p.get('dst')}"
         return f"{leaf.outcome.replace('_', ' ')}: {leaf.reason.text}"
 
 
@@ -39,14 +41,18 @@ class Dialogue:
         assert trial.back is not None and trial.reply_asked is not None
         self.trial, self.state = trial, trial.back.state
         self.last = trial.asked.at
+        if trial.asked.skb.proto == IPPROTO_TCP:
+            self.client(flags=TH_ACK)  # the handshake's third packet
 
-    def client(self, pause: float = 0.0, length: int | None = None, df: bool = False) -> Said:
+    def client(self, pause: float = 0.0, length: int | None = None, df: bool = False, flags: int | None = None) -> Said:
         """The next packet of whoever asked."""
         asked = self.trial.asked
         skb = _next(asked.skb, True)
         if not skb.src:
             first = self.trial.leaf.hops[0].before
             skb.src = parse_addr(str(first["src"]))[1]
+        if flags is not None:
+            skb.tcp_flags, length = flags, 40
         return self._say(asked, skb, self.trial.leaf, pause, length, df)
 
     def server(self, pause: float = 0.0, length: int | None = None, df: bool = False) -> Said:

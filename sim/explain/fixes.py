@@ -23,8 +23,9 @@ from .levers import levers
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .paste import WAIT, persistent, rollback
 from .sample import flows, outcome, side_effects
+from .stale import hit_words
 from .trial import FORWARD, Trial, attempt, progress
-from .whatif import Edit, apply_all
+from .whatif import ConntrackDelete, Edit, apply_all
 
 MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
 MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
@@ -238,6 +239,9 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
         text = f"still {text}"
     elif result == FAILS and progress(trial) > progress(original):
         text = f"gets farther, but {text}"
+    deleted = [e for e in candidate.edits if isinstance(e, ConntrackDelete)]
+    if deleted and result == WORKS:
+        text += hit_words(sum(e.hits(here.world) for e in deleted) - len(deleted))
     if candidate.guess:
         text = f"{candidate.guess}, {text}"
     hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)

@@ -34,6 +34,8 @@ PAUSES = (
     5 * 86400 + 60,
 )  # a little more than the kernel's timeouts
 
+LONG = 3 * 3600  # seconds of silence beyond which nobody says "a minute", or "a while"
+
 Found = list[Diagnosis]
 
 
@@ -300,6 +302,10 @@ def _expires(trial: Trial, found: Found) -> Iterator[Hypothesis]:
         pause, said = _first_loss(trial, who)
         if said is None:
             continue
+        if pause > LONG:
+            text = f"the entry outlives {_span(_shortest(trial))} of silence"
+            yield Hypothesis("entry_expired", False, text, f"the {who}'s next packet after {_span(pause)}: {said.fate}")
+            return
         seconds = _shortest(trial)
         name = _setting_of(trial)
         text = f"the entry lives for {seconds} s of silence; then a packet of the {who} meets none: {said.leaf.reason.text}"
@@ -314,15 +320,21 @@ def _expires(trial: Trial, found: Found) -> Iterator[Hypothesis]:
         "entry_expired",
         False,
         "packets after any silence get through",
-        f"pauses up to {PAUSES[-1] // 86400} days, either way",
+        f"pauses up to {_span(PAUSES[-1])}, either way",
     )
+
+
+def _span(seconds: int) -> str:
+    """Seconds in the largest unit that fits well."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _first_loss(trial: Trial, who: str) -> tuple[int, Said | None]:
     for pause in PAUSES:
         talk = Dialogue(trial)
-        if trial.question.packet["proto"] == "tcp":
-            talk.client()  # completes the handshake
         said = getattr(talk, who)(pause=pause)
         if not said.arrived:
             return pause, said
@@ -333,8 +345,6 @@ def _entry(trial: Trial) -> tuple[str, Any]:
     """(host, entry) with the shortest life of those that the exchange made."""
     assert trial.back is not None
     talk = Dialogue(trial)
-    if trial.question.packet["proto"] == "tcp":
-        talk.client()
     found = []
     for hop in trial.leaf.hops:
         conn = talk.state.host(hop.host).ct.get((hop.conntrack or {}).get("id"))
@@ -375,8 +385,6 @@ def _longer(trial: Trial, name: str, pause: int, who: str) -> tuple[Any, ...]:
     if again.back is None:
         return ()
     talk = Dialogue(again)
-    if trial.question.packet["proto"] == "tcp":
-        talk.client()
     said = getattr(talk, who)(pause=pause)
     if not said.arrived:
         return ()

@@ -93,9 +93,12 @@ def _wider(conn: Conn) -> str:
     return words
 
 
-def stale_remark(one: Stale) -> Diagnosis:
-    """A word about a stale entry, for flows that get through with it as well as for those that do not."""
-    return Diagnosis("stale_entry", _text(one), _where(one))
+def stale_remark(one: Stale, named: bool = False) -> Diagnosis:
+    """A word about a stale entry, for flows that get through with it as well as for those that do not.
+
+    ``named``: the diagnosis has said it already; what is left are the other entries in its case.
+    """
+    return Diagnosis("stale_entry", _others(one).removeprefix("; ") if named else _text(one), _where(one))
 
 
 def _text(one: Stale) -> str:
@@ -103,22 +106,25 @@ def _text(one: Stale) -> str:
         f"the connection is in the conntrack table of {one.host} already ({one.conn.where}): it goes on as {one.old}; a new "
         f"one would go as {one.new}. {one.edit.commands()[0]} makes the rules decide again"
     )
-    hit = (
-        f" and hits {one.hits} other {'entry' if one.hits == 1 else 'entries'}"
-        if one.hits
-        else ", and hits no other entry"
-    )
+    return text + hit_words(one.hits) + _others(one)
+
+
+def hit_words(others: int) -> str:
+    """What else a ``conntrack -D`` deletes."""
+    if not others:
+        return ", and hits no other entry"
+    return f", and hits {others} other {'entry' if others == 1 else 'entries'}"
+
+
+def _others(one: Stale) -> str:
     more = one.wider_hits - 1
-    also = (
-        f"; {more} other {'entry keeps' if more == 1 else 'entries keep'} the old translation: {one.wider}"
-        if more > 0
-        else ""
-    )
-    return text + hit + also
+    if more < 1:
+        return ""
+    return f"; {more} other {'entry keeps' if more == 1 else 'entries keep'} the old translation on {one.host}: {one.wider}"
 
 
 def _where(one: Stale) -> tuple[Where, ...]:
     return (one.conn.where,) if one.conn.where is not None else ()
 
 
-__all__ = ["Stale", "stale_entries", "stale_remark"]
+__all__ = ["Stale", "hit_words", "stale_entries", "stale_remark"]
