@@ -148,7 +148,8 @@ def _kept(fix: Fix) -> str:
         ("with a way back: undone unless confirmed", "\n".join(f"# on {h}\n{s}" if several else s for h, s in scripts))
     )
     return "".join(
-        f"<details><summary>{title}</summary><pre tabindex='0' aria-label='{title}'>{safe_lines(text)}</pre></details>"
+        f"<details class='script'><summary>{title}</summary>"
+        f"<pre tabindex='0' aria-label='{title}'>{safe_lines(text)}</pre></details>"
         for title, text in parts
     )
 
@@ -178,8 +179,8 @@ def _way(x: Explanation, ways: list[Journey], name: str) -> Iterator[str]:
             f"{part(wide(journey), 'wide')}{part(tall(journey), 'tall')}</div>"
         )
     yield (
-        "<div class='now' role='status' aria-live='polite'><p class='now-text'>Choose a box, or press → to walk through the "
-        "steps.</p></div></section>"
+        "<div class='now empty' role='status' aria-live='polite'><p class='now-text'>Choose a box, or press → to walk "
+        "through the steps.</p></div></section>"
     )
 
 

@@ -110,16 +110,27 @@ def _role(events: list[Event]) -> str:
 
 
 def _said(events: list[Event], room: int) -> tuple[str, ...]:
-    """At most two lines for each event, and the margin's words."""
+    """At most two lines for each event, and the margin's words; where there are too many, those that decide stay."""
+    shown = events
+    if len(events) > MOST_LINES:
+        ranked = sorted(events, key=lambda e: (-_weight(e), e.number))[: MOST_LINES - 1]
+        shown = [e for e in events if e in ranked]
     lines: list[str] = []
-    for e in events[: MOST_LINES if len(events) <= MOST_LINES else MOST_LINES - 1]:
+    for e in shown:
         first, *rest = wrap(f"{e.number} {'✗ ' if e.wrong else ''}{e.brief}", room)
         lines.append(first)
         lines += [f"  {fit(' '.join(rest), room - 2)}"] if rest else []
         lines += [f"  {fit(e.mark.tail, room - 2)}"] if e.mark.tail else []
-    if len(events) > MOST_LINES:
-        lines.append(f"  … and {len(events) - MOST_LINES + 1} more")
+    if len(events) > len(shown):
+        lines.append(f"… and {len(events) - len(shown)} more")
     return tuple(lines)
+
+
+def _weight(e: Event) -> int:
+    """How much an event decides."""
+    if e.wrong or e.mark.tail or e.mark.text is not None:
+        return 3
+    return 2 if e.step.changes.keys() - {"ttl"} else 1 if e.step.matched else 0
 
 
 def _block(name: str, aside: str, events: list[Event], room: int) -> Block:
@@ -163,8 +174,8 @@ def _draw_block(block: Block, x: float, y: float, w: float, label: str) -> Group
 
 # ------------------------------------------------------------------------------------------------ wide
 
-COLUMNS = ((0, 138), (166, 196), (390, 188), (606, 196), (830, 214), (1072, 138))  # x, width
-WIDE = 1210.0
+COLUMNS = ((0, 172), (198, 196), (420, 188), (634, 196), (856, 214), (1096, 172))  # x, width
+WIDE = 1268.0
 SMALL = 24.0
 
 
@@ -217,7 +228,7 @@ def _strip(d: Drawing, one: Pass, y: float, width: float) -> tuple[float, Point 
     shapes: list[Box | Text | Path] = [Box(0, y, width, height, "strip", 6), Text(12, y + 15, head, "title")]
     shapes += [Text(12, y + 15 + LINE * (i + 1), line, "said hit") for i, line in enumerate(said)]
     d.add(Group(tuple(e.number for e in one.events), f"{head}: {'; '.join(lines)}", tuple(shapes)))
-    return y + height, (69, y), (69 if width > 400 else width / 2, y + height)
+    return y + height, (86, y), (86 if width > 400 else width / 2, y + height)
 
 
 def _panel(d: Drawing, one: Pass, y: float, last: bool) -> tuple[float, Point | None, Point | None]:
@@ -242,8 +253,8 @@ def _panel(d: Drawing, one: Pass, y: float, last: bool) -> tuple[float, Point | 
     for s in (ARRIVE, PRE, ROUTE, FWD, POST, LEAVE):
         on = one.passed(s) and not (s == ROUTE and local_route)
         frames[s] = Frame(column[s][0], base, column[s][1], _height(content.get(s, []), on), on)
-    frames[ARRIVE] = frames[ARRIVE]._replace(h=HEAD + 2 * LINE + PAD)
-    frames[LEAVE] = frames[LEAVE]._replace(h=HEAD + 2 * LINE + PAD)
+    for s, dev, ends in ((ARRIVE, one.in_dev, one.before), (LEAVE, one.out_dev, one.after)):
+        frames[s] = frames[s]._replace(h=_device_height(ends, frames[s].w) if dev else SMALL)
     _wires(d, one, frames)
     for s in (PRE, ROUTE, FWD, POST, IN, PROCESS, OUT):
         _station(d, one, s, frames[s], content[s])
@@ -296,8 +307,18 @@ def _device(d: Drawing, one: Pass, station: str, f: Frame, dev: str | None, ends
         return
     room = int((f.w - 14) / CHAR)
     d.add(Box(f.x, f.y, f.w, f.h, "device", 6), Text(f.x + 7, f.y + 15, fit(f"{word} {dev}", room), "station-name"))
-    for i, (text, changed) in enumerate(_two_ends(ends, was)):
-        d.add(Text(f.x + 7, f.y + 15 + LINE * (i + 1), fit(text, room), "header changed" if changed else "header"))
+    for i, (text, changed) in enumerate(_headers(ends, was, f.w)):
+        d.add(Text(f.x + 7, f.y + 15 + LINE * (i + 1), text, "header changed" if changed else "header"))
+
+
+def _headers(ends: str, was: str, width: float) -> list[tuple[str, bool]]:
+    """The lines of a header: an address of IPv6 may take two."""
+    room = int((width - 14) / CHAR)
+    return [(piece, changed) for text, changed in _two_ends(ends, was) for piece in wrap(text, room)]
+
+
+def _device_height(ends: str, width: float) -> float:
+    return HEAD + len(_headers(ends, "", width)) * LINE + PAD
 
 
 def _two_ends(ends: str, was: str) -> list[tuple[str, bool]]:
@@ -391,7 +412,7 @@ def _column(d: Drawing, one: Pass, y: float) -> float:
             y += 14
         if station in (ARRIVE, LEAVE):
             dev, ends, was = (one.in_dev, one.before, "") if station == ARRIVE else (one.out_dev, one.after, one.before)
-            f = Frame(0, y, TALL, HEAD + 2 * LINE + PAD, True)
+            f = Frame(0, y, TALL, _device_height(ends, TALL) if dev else SMALL, True)
             _device(d, one, station, f, dev, ends, was)
         else:
             blocks = [b for b in _content(one, station, room) if b.role != "absent"]
@@ -399,11 +420,7 @@ def _column(d: Drawing, one: Pass, y: float) -> float:
                 blocks = [_block("next hop", "", one.at(NEIGHBOUR), room)]
             f = Frame(0, y, TALL, _height(blocks, True), True)
             _station(d, one, station, f, blocks)
-        y += (
-            f.h
-            if not (station in (ARRIVE, LEAVE) and (one.in_dev if station == ARRIVE else one.out_dev) is None)
-            else SMALL
-        )
+        y += f.h
     others = [s for s in (PRE, IN, FWD, OUT, POST) if s not in shown]
     if others:
         for line in wrap(f"not passed: {', '.join(others)}", int(TALL / CHAR)):

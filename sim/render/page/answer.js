@@ -34,6 +34,7 @@
         if (first) first.setAttribute("tabindex", "0");
       }
       text.textContent = "Choose a box, or press → to walk through the steps.";
+      text.parentElement.classList.add("empty");
     }
     function mark(number) {
       for (const stop of all(".stop")) { stop.classList.remove("current"); stop.setAttribute("tabindex", "-1"); }
@@ -49,6 +50,7 @@
       mark(number);
       step.classList.add("current");
       text.replaceChildren();
+      text.parentElement.classList.remove("empty");
       const head = document.createElement("b");
       head.textContent = `Step ${at + 1} of ${list.length}: ${step.querySelector(".place").textContent} `;
       const facts = document.createElement("span");
