@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,21 @@ def test_the_end_of_the_input_lets_everything_go_on() -> None:
         done = trace(space.name, bench.lab.netns("client"), "--allow-changes", "--step", lines="\n")
         assert done.returncode == 0 and residue(bench) == []
         assert " 1    29 ACCEPT" in bench.run("server", "iptables-nft -nvL INPUT")
+
+
+@pytest.mark.parametrize("step", [False, True])
+def test_a_namespace_that_is_deleted_ends_it(step: bool, tmp_path: Path) -> None:
+    name, ready = f"ln-{os.getpid()}-{int(step)}", tmp_path / "ready"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        words = [*NATTRACE, "udp 10.7.1.2:1 -> 10.7.1.1:2", "--netns", name, "--tap", "queue", "--allow-changes"]
+        words += ["--ready-file", str(ready), *(["--step"] if step else [])]
+        child = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while not ready.exists() and child.poll() is None:
+            time.sleep(0.05)
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
+    _, err = child.communicate(timeout=20)
+    assert child.returncode == 4 and "the namespace that was watched is gone" in err

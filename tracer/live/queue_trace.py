@@ -31,6 +31,7 @@ m MARK          give it this mark, then Enter
 f               every field
 q               let everything go on, and end"""
 TICK = 0.1
+AFTER_COMMAND = 1.0  # seconds in which what a command caused may still come
 
 
 class Stepper:
@@ -178,7 +179,10 @@ def run_step(session: QueueSession, options: dict[str, Any], start: Callable[[],
                     held.accept()
             if child is not None and child.poll() is not None and not gone:
                 gone = time.monotonic()
-            going = going and (not gone or time.monotonic() - gone < 1.0)
+            going = going and (not gone or time.monotonic() - gone < AFTER_COMMAND)
+            if len(session.vanished()) == len(session.namespaces):
+                print("nattrace: the namespace that was watched is gone", file=sys.stderr)
+                break
         loss = session.loss()
     lost = ", ".join(f"{v} {k}" for k, v in loss.items() if v)
     print(f"nattrace: {stepper.packets} packets held" + (f"; {lost}" if lost else ""), file=sys.stderr)
