@@ -219,7 +219,7 @@ class KernelRun:
         self.outlasted += self.wires.outlast(OUTLAST)
         if record is None or (self.outlasted and _about_tcp(record)):
             return Observation(index, None)
-        if self._routed_otherwise(record) or self._from_broadcast(record):
+        if self._routed_otherwise(record) or self._from_broadcast(record) or self._floods(record):
             return Observation(index, None)
         record["id"] = index
         record.setdefault("payload", payload_of(record).hex())
@@ -261,6 +261,15 @@ class KernelRun:
             return False
         routes = self.situation["topology"]["hosts"][record["host"]].get("routes", ())
         return any(r.split()[:2] == ["broadcast", record.get("src")] for r in routes)
+
+    def _floods(self, record: dict[str, Any]) -> bool:
+        """A frame to everybody on a wire of three: put in for one of them, it reaches the other as well."""
+        if record.get("in") is None or not (
+            record["dst"].startswith("255.") or 224 <= int(record["dst"].split(".")[0]) < 240
+        ):
+            return False
+        segment = self.lab.topology.segment_of(record["host"], record["in"])
+        return segment is not None and len(segment.members) > 2
 
     def impatient(self) -> bool:
         """Whether a connect() is so old that it may send its SYN again (TCP_TIMEOUT_INIT, one second): on a machine
