@@ -42,11 +42,15 @@ class FlowKey(NamedTuple):
     @classmethod
     def of_question(cls, question: Question) -> FlowKey:
         """From a flow as ``sim.flow.parse_flow`` understood it."""
+        from ...sim.flow import PING_ID
+
         p = question.packet
         echo = p.get("icmp_id")
-        sport = echo if isinstance(echo, int) else p.get("sport")
+        sport = (
+            p.get("sport") if echo in (None, PING_ID) else echo
+        )  # a flow that names no id gets that one: any will do
         sport = sport if isinstance(sport, int) else None
-        return cls.parse(p["proto"], p.get("src"), p["dst"], sport, p.get("dport"), question.in_dev)
+        return cls.parse(p["proto"], p.get("src"), p["dst"], sport, p.get("dport") or None, question.in_dev)
 
     def reversed(self) -> FlowKey:
         """The other direction of the same tuple (an echo's identifier stays where it is)."""
