@@ -233,7 +233,7 @@ def _links_in(path: str) -> list[dict[str, Any]]:
 def _meta(folder: Path, name: str, netns: str | None) -> None:
     from nattrace import __version__
 
-    data = {
+    data: dict[str, Any] = {
         "hostname": os.uname().nodename,
         "netns": name if netns is not None else None,
         "kernel": os.uname().release,
