@@ -376,7 +376,7 @@ int on_fib(u64 *ctx)
 	p.t.proto = GET(u8, flow, O_FL_PROTO);
 	p.t.dport = GET(u16, flow, O_FL4_ULI); /* struct flowi_uli: the destination first */
 	p.t.sport = GET(u16, flow, O_FL4_ULI + 2);
-	p.ported = p.t.dport || p.t.sport;
+	p.ported = (p.t.dport || p.t.sport) && !is_icmp(p.t.proto);
 	v.mark = GET(u32, flow, O_FL_MARK);
 	v.indev = GET(u32, flow, O_FL_IIF);
 	v.uid = GET(u32, flow, O_FL_UID);
@@ -410,7 +410,7 @@ int on_fib6(u64 *ctx)
 	p.t.proto = GET(u8, flow, O_FL_PROTO);
 	p.t.dport = GET(u16, flow, O_FL6_ULI);
 	p.t.sport = GET(u16, flow, O_FL6_ULI + 2);
-	p.ported = p.t.dport || p.t.sport;
+	p.ported = (p.t.dport || p.t.sport) && !is_icmp(p.t.proto);
 	v.mark = GET(u32, flow, O_FL_MARK);
 	v.indev = GET(u32, flow, O_FL_IIF);
 	v.uid = GET(u32, flow, O_FL_UID);

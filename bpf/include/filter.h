@@ -59,6 +59,11 @@ struct packet { /* what the headers say */
 #define LOSSES MAP(6)
 #define TOTALS MAP(7)
 
+INLINE int is_icmp(u8 proto)
+{
+	return proto == 1 || proto == 58;
+}
+
 #define TERM(n, T, member) CONFIG(T, term[n].member)
 
 #define IN_PORTS(n, port, low, high) (!TERM(n, u16, high) || ((port) >= TERM(n, u16, low) && (port) <= TERM(n, u16, high)))
@@ -77,6 +82,8 @@ struct packet { /* what the headers say */
 		u32 source = LOAD(u32, t, 16), target = LOAD(u32, t, 36);                                               \
 		u16 sport = bswap16((u16)source), dport = bswap16((u16)target);                                         \
                                                                                                                        \
+		if ((TERM(n, u16, sport_high) || TERM(n, u16, dport_high)) && is_icmp(target >> 16 & 0xff))                \
+			dport = sport; /* an id has no direction */                                                    \
 		if (TERM(n, u16, l3num) && source >> 16 != TERM(n, u16, l3num))                                         \
 			return 0;                                                                                      \
 		if (TERM(n, u8, proto) && (target >> 16 & 0xff) != TERM(n, u8, proto))                                  \

@@ -186,6 +186,28 @@ def test_two_sessions_share_a_namespace_and_a_full_place_is_said(bench: Lab) -> 
         assert [(slot.hook, slot.after[0].name, slot.before[0].name) for slot in taken] == [(2, "a", "b")]
 
 
+def test_what_no_tap_can_see_is_said_and_chains_that_come_later_too() -> None:
+    rules = "nft table bridge b { chain c { type filter hook forward priority 0; }; }\nnft table netdev n { chain i { type filter hook ingress device rc priority 0; }; }"
+    with lab(rules) as made:
+        space = made.spaces[made.router]
+        with Session([space], FLOW, ("tap",)) as session:
+            assert sorted(session.chains[space.name].unobservable) == ["chain bridge b c", "chain netdev n i"]
+            assert session.changed() == []
+            made.execute(made.router, "nft", "table ip late { chain x { type filter hook forward priority 3; }; }")
+            assert session.changed() == [f"{space.name}: chain late x came"]
+
+
+def test_an_icmp_id_is_told_apart_in_both_directions(bench: Lab) -> None:
+    def ping() -> None:
+        bench.execute(bench.client, "ping", "-c1", "-W2", "-e", "4321", "10.7.2.2")
+        bench.execute(bench.client, "ping", "-c1", "-W2", "-e", "1234", "10.7.2.2")
+
+    seen = bench.watch(Filter.of(proto="icmp", src="10.7.1.2", sport=4321), ping, streams=("tap", "rx", "tx"))
+    assert seen.packets.count == 2
+    assert {int(e["t"]["sport"]) for e in seen.events} == {4321}
+    assert [seen.places(i)[0] for i in range(2)] == ["rx", "rx"], "also the reply before conntrack knows it"
+
+
 def test_losses_are_counted_exactly_and_touched_packets_marked(bench: Lab) -> None:
     with Session([bench.spaces[bench.router]], FLOW, ("tap", "rx", "tx", "drop"), ring=1 << 16) as session:
         parts = []

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...sim.errors import InputError
 from .event import AF_INET, AF_INET6
@@ -44,7 +44,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Term:
-    """One flow or set of flows; what is None is anything. ``one_way``: only in this direction."""
+    """One flow or set of flows; what is None is anything. ``one_way``: only in this direction.
+
+    The id of an ICMP query counts as its ``sport``, in both directions.
+    """
 
     proto: int | None = None
     src: Network | None = None
@@ -107,8 +110,6 @@ class Filter:
         )  # fmt: skip
         if term.src is not None and term.dst is not None and term.src.version != term.dst.version:
             raise InputError(f"{src} and {dst} are of different families")
-        if term.sport is not None and term.dport is None and term.proto in (1, 58):
-            term = replace(term, sport=None)
         return cls((term,))
 
     def encode(self, namespaces: list[int], fib: bool, learn: bool) -> bytes:

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from .event import AF_INET, AF_INET6, HOOKS
@@ -28,7 +29,7 @@ LEGACY = {  # net/ipv4/netfilter/iptable_*.c: where the tables of iptables-legac
 }
 OURS = "nattrace-"  # tables of the rule tracer and of queue taps: no stage of the packet
 NFPROTO_INET = 1
-NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN = 10, 4
+NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN, NFT_MSG_GETFLOWTABLE = 10, 4, 23
 NLM_F_REQUEST, NLM_F_DUMP, NLMSG_ERROR, NLMSG_DONE = 1, 0x300, 2, 3
 
 
@@ -77,10 +78,11 @@ class Slot:
 
 @dataclass
 class Chains:
-    """What hooks in, in one namespace; ``unknown`` says what could not be asked."""
+    """What hooks in, in one namespace; ``unknown`` says what could not be asked, ``unobservable`` what no tap can see."""
 
     chains: list[Chain] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    unobservable: list[str] = field(default_factory=list)
 
     def at(self, pf: int, hook: int) -> list[Chain]:
         """Those a packet of a family meets at a hook, in the order it meets them."""
@@ -96,6 +98,8 @@ def chains_of(netns: Namespace) -> Chains:
         except OSError as error:
             if error.errno not in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.EINVAL, errno.EOPNOTSUPP):
                 found.unknown.append(f"nftables chains: {error.strerror}")
+        with suppress(OSError):
+            found.unobservable = _unobservable()
         for pf, file in ((AF_INET, "ip_tables_names"), (AF_INET6, "ip6_tables_names")):
             found.chains += _legacy_chains(pf, file)
     for pf in (AF_INET, AF_INET6):
@@ -131,12 +135,12 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 def chains_of_here() -> list[Chain]:
     """Base chains of nftables in the namespace of this thread (NFT_MSG_GETCHAIN). Raises OSError without nf_tables."""
     found: list[Chain] = []
-    for family, attrs in _dump_chains():
+    for family, attrs in _dump(NFT_MSG_GETCHAIN):
         hook = _attributes(attrs.get(4, b""))  # NFTA_CHAIN_HOOK
         if 1 not in hook or 2 not in hook:
             continue
         (number,), (prio,) = struct.unpack(">I", hook[1]), struct.unpack(">i", hook[2])
-        table, name = (attrs.get(key, b"").split(b"\0")[0].decode(errors="replace") for key in (1, 3))
+        table, name = _text(attrs, 1), _text(attrs, 3)
         families = {AF_INET: (AF_INET,), AF_INET6: (AF_INET6,), NFPROTO_INET: (AF_INET, AF_INET6)}.get(family, ())
         if number < len(HOOKS):
             nat = attrs.get(7, b"").rstrip(b"\0") == b"nat"  # NFTA_CHAIN_TYPE
@@ -145,10 +149,33 @@ def chains_of_here() -> list[Chain]:
     return found
 
 
-def _dump_chains() -> Iterator[tuple[int, dict[int, bytes]]]:
+FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
+
+
+def _unobservable() -> list[str]:
+    """Chains where the kernel lets no program in (bridge, arp, ingress), and flowtables, which lead past all taps."""
+    found = []
+    for family, attrs in _dump(NFT_MSG_GETCHAIN):
+        hook = _attributes(attrs.get(4, b""))
+        if 1 in hook and (
+            family not in (AF_INET, AF_INET6, NFPROTO_INET) or struct.unpack(">I", hook[1])[0] >= len(HOOKS)
+        ):
+            found.append(f"chain {FAMILIES.get(family, family)} {_text(attrs, 1)} {_text(attrs, 3)}")
+    for family, attrs in _dump(NFT_MSG_GETFLOWTABLE):
+        found.append(
+            f"flowtable {FAMILIES.get(family, family)} {_text(attrs, 1)} {_text(attrs, 2)}: its flows pass no hook"
+        )
+    return found
+
+
+def _text(attrs: dict[int, bytes], key: int) -> str:
+    return attrs.get(key, b"").split(b"\0")[0].decode(errors="replace")
+
+
+def _dump(message: int) -> Iterator[tuple[int, dict[int, bytes]]]:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:  # NETLINK_NETFILTER
         sock.bind((0, 0))
-        kind = NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN
+        kind = NFNL_SUBSYS_NFTABLES << 8 | message
         sock.send(struct.pack("<IHHIIBBH", 20, kind, NLM_F_REQUEST | NLM_F_DUMP, 1, 0, 0, 0, 0))
         while True:
             data, at = sock.recv(1 << 18), 0

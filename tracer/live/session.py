@@ -338,6 +338,16 @@ class Session:
         """Names of this kernel's drop reasons by number."""
         return btf.drop_reasons(btf.Btf.kernel())
 
+    def changed(self) -> list[str]:
+        """Chains that came or went since the taps were set: between those no tap lies."""
+        found = []
+        for ns in self.namespaces:
+            if ns.name in self.chains and not ns.deleted():
+                before, now = set(self.chains[ns.name].chains), set(plan.chains_of(ns).chains)
+                found += [f"{ns.name}: chain {c.table} {c.name} came" for c in sorted(now - before, key=str)]
+                found += [f"{ns.name}: chain {c.table} {c.name} went" for c in sorted(before - now, key=str)]
+        return found
+
     def vanished(self) -> list[Namespace]:
         """Namespaces whose name or process is gone: only our links keep them alive, so close soon."""
         return [ns for ns in self.namespaces if ns.deleted()]
