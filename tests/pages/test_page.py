@@ -59,6 +59,8 @@ def test_the_way_is_walked_with_the_keyboard_alone(browser: Browser, pages: dict
     assert [s.split(":")[0] for s in seen] == [f"Step {n} of 19" for n in range(1, 20)]
     browser.keys(Keys.ARROW_RIGHT)
     assert browser.text(".now-text b") == seen[-1]
+    ink = "return getComputedStyle(document.body).color"
+    assert browser.js("return getComputedStyle(document.activeElement.querySelector('rect')).stroke") == browser.js(ink)
     browser.keys(Keys.HOME)
     assert browser.text(".now-text b") == seen[0]
     browser.keys(Keys.END, Keys.ARROW_LEFT)
