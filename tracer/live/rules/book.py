@@ -36,6 +36,7 @@ LEGACY_NEEDS = "reading them needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_DAC_READ_S
 IPTABLES_TABLES = frozenset(("filter", "nat", "mangle", "raw", "security"))
 _LINE = re.compile(r"(?:\[(\d+):(\d+)\] )?-A (\S+) ?(.*)")
 _POLICY = re.compile(r":(\S+) (\S+) \[(\d+):(\d+)\]")
+_TABLE = re.compile(r"^\*(\S+)", re.M)
 _TARGET = re.compile(r"(?:^| )-[jg] (\S+)")
 _NFT_TABLE = re.compile(r"table (\S+) (\S+) \{")
 _NFT_CHAIN = re.compile(r"\tchain (\S+) \{")
@@ -136,21 +137,30 @@ class RuleBook:
 
 
 def _texts(listed: list[NftRule], unread: list[str]) -> dict[str, str]:
-    """What the tools print, asked only where it can be without loading or registering anything."""
-    tables = {(rule.family, rule.table) for rule in listed}
+    """What the tools print, asked only where it can be without loading or registering anything.
+
+    nft is asked for the tables that iptables-save does not print: it takes seconds for a large one of iptables.
+    """
+    tables = dict.fromkeys((rule.family, rule.table) for rule in listed)
     words = {}
     for family, tool in (("ip", "iptables"), ("ip6", "ip6tables")):
         if any((family, table) in tables for table in IPTABLES_TABLES):
             words[f"{tool}-nft"] = [nft_save(tool), "-c"]
-    if tables:
-        words["nft"] = ["nft", "-a", "list", "ruleset"]
     for tool, there, names in (("iptables", legacy_tables, "ip"), ("ip6tables", legacy_tables6, "ip6")):
         path = f"/proc/thread-self/net/{names}_tables_names"
         if there():
             words[f"{tool}-legacy"] = [f"{tool}-legacy-save", "-c"]
         elif os.path.exists(path) and not os.access(path, os.R_OK, effective_ids=True):
             unread.append(f"rules of {tool}-legacy: {LEGACY_NEEDS}")
-    return {name: _printed(command, unread) for name, command in words.items()}
+    texts = {name: _printed(command, unread) for name, command in words.items()}
+    saved = {
+        (family, name)
+        for family, tool in (("ip", "iptables-nft"), ("ip6", "ip6tables-nft"))
+        for name in _TABLE.findall(texts.get(tool, ""))
+    }
+    native = [table for table in tables if table not in saved]
+    texts["nft"] = "".join(_printed(["nft", "-a", "list", "table", *table], unread) for table in native)
+    return texts
 
 
 def _printed(command: list[str], unread: list[str]) -> str:
