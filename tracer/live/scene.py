@@ -139,7 +139,7 @@ class Scene:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Scene:
-        """Raises ValueError, KeyError or TypeError for what to_json() did not write."""
+        """Raises ValueError, KeyError, TypeError or AttributeError for what to_json() did not write."""
         scene = cls(
             names={int(k): str(v) for k, v in data["names"].items()},
             devices={(int(a), int(b)): str(name) for a, b, name in data["devices"]},

@@ -208,11 +208,9 @@ class _Builder:
                 self._step(Step(None, "forward", changes=change, note="forwarded: ttl decremented"), event)
         low = self.prio if self.hook == hook else LOWEST
         chains += [c for c in scene.chains(self.netns, self.pf, hook) if low < c.prio < prio]
-        culprit = _culprit(chains, found)
-        for chain in chains:
-            share = found if chain is culprit else {}
+        for chain, share in zip(chains, _shares(chains, found), strict=True):
             self._step(steps.chain_step(chain, before, event, share, scene.tracked(self.netns)), event)
-        if found and culprit is None:
+        if found and not chains:
             note = (
                 "changed before the first chain" if before is None or self.hook is None else "changed between two taps"
             )
@@ -414,14 +412,18 @@ def _icmp_code(response: Response, code: str) -> str:
     return known.get((response.type or 0, response.code or 0), code)
 
 
-def _culprit(chains: list[Chain], found: dict[str, Any]) -> Chain | None:
-    """Of the chains between two taps the one that made the changes: the only one, or the one made for it."""
-    able = [c for c in chains if c.kind != "kernel"]
-    if not found or not able:
-        return chains[0] if found and chains else None
-    if found.keys() & {"src", "dst", "sport", "dport", "icmp_id"}:
-        return next((c for c in able if c.table == "nat"), able[-1])
-    return next((c for c in able if c.table == "mangle"), able[-1])
+ADDRESSES = frozenset(("src", "dst", "sport", "dport", "icmp_id"))
+
+
+def _shares(chains: list[Chain], found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each chain between two taps did: all of it where there is one; else NAT the addresses, mangle the rest."""
+    able = [i for i, c in enumerate(chains) if c.kind != "kernel"] or list(range(len(chains)))
+    shares: list[dict[str, Any]] = [{} for _ in chains]
+    for key, change in found.items() if able else ():
+        table = "nat" if key in ADDRESSES else "mangle"
+        place = next((i for i in able if chains[i].table == table), able[-1])
+        shares[place][key] = change
+    return shares
 
 
 def _owed(scene: Scene, hop: Hop, netns: int, pf: int, visited: dict[int, list[int]], sent: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ from ...sim.errors import InputError, MissingFacility, NattraceError
 from ...sim.flow import Question, parse_flow
 from ...sim.model.route import Link
 from ...sim.model.world import Host, World
+from ...sim.record import replace
 from . import netns
 from .netns import Namespace
 
@@ -76,7 +77,7 @@ class Worlds:
 
         world = self.world()
         assert world is not None
-        trial = attempt(world, parse_flow(flow, world))
+        trial = attempt(world, understood(flow, world))
         hosts = dict.fromkeys(h.host for leaf in (trial.leaf, trial.back) if leaf is not None for h in leaf.hops)
         known, lab = netns.names(), self.options["lab"] or os.environ.get("NATTRACE_LAB", "")
         found = []
@@ -102,12 +103,12 @@ class Worlds:
         if self.given:
             world = self.world()
             assert world is not None
-            return parse_flow(flow, world)
+            return _any_id(understood(flow, world), flow)
         hosts = {ns.name: _outline(ns) for ns in spaces} or {"recording": Host("recording")}
         if len(hosts) > 1 and " at " not in f" {flow} ":
             first = next(iter(hosts))
             hosts = {first: hosts[first]}
-        return parse_flow(flow, World(hosts))
+        return _any_id(understood(flow, World(hosts)), flow)
 
     # --- snapshots
 
@@ -157,6 +158,23 @@ class Worlds:
         world = self.world()
         host = world.hosts.get(str(story.end.at.get("host"))) if world is not None else None
         return explain_story(story, host)
+
+
+def understood(flow: str, world: World) -> Question:
+    """FLOW as everywhere, but any destination port where none is said: what is watched need not be one connection."""
+    try:
+        return parse_flow(flow, world)
+    except InputError as error:
+        if "needs a destination port" not in str(error):
+            raise
+        return parse_flow(f"{flow} dport 0", world)
+
+
+def _any_id(question: Question, flow: str) -> Question:
+    """The ICMP identifier that a question gets where none is said is not one to wait for."""
+    if " id " in f" {flow} ":
+        return question
+    return replace(question, packet={k: v for k, v in question.packet.items() if k != "icmp_id"})
 
 
 def _outline(ns: Namespace) -> Host:
