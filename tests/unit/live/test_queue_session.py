@@ -12,7 +12,6 @@ from nattrace.tracer.live.steps import header
 
 from .recorded import recorded
 
-
 FORWARD = TapPoint(2, -1)
 
 

@@ -65,10 +65,10 @@ def test_native_rules_with_their_handles() -> None:
 
 def test_the_nth_rule_of_a_chain_is_the_nth_line() -> None:
     listed = [
-        NftRule("ip", "filter", "FORWARD", 1, 9, ()),
-        NftRule("ip", "filter", "USER", 1, 10, ()),
-        NftRule("ip", "filter", "USER", 2, 14, ()),
-        NftRule("inet", "mine", "c", 1, 2, ()),
+        NftRule("ip", "filter", "FORWARD", 1, 9),
+        NftRule("ip", "filter", "USER", 1, 10),
+        NftRule("ip", "filter", "USER", 2, 14),
+        NftRule("inet", "mine", "c", 1, 2),
     ]
     known = book.RuleBook(book._from_nft(listed, {"iptables-nft": SAVE, "nft": NFT}), [], 1)
     rule = known.by_handle("ip", "filter", "USER", 14)

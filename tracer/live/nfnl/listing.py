@@ -36,7 +36,7 @@ class NftChain(NamedTuple):
 class NftRule(NamedTuple):
     """``number``: from 1 within its chain, which is iptables' rule number where iptables-nft made the table.
 
-    ``expressions``: (name, name of the xt match or target or None).
+    ``encoded``: its expressions as the kernel tells them, read only when somebody asks what they are.
     """
 
     family: str
@@ -44,7 +44,12 @@ class NftRule(NamedTuple):
     chain: str
     number: int
     handle: int
-    expressions: tuple[tuple[str, str | None], ...]
+    encoded: bytes = b""
+
+    @property
+    def expressions(self) -> tuple[tuple[str, str | None], ...]:
+        """(name, name of the xt match or target or None) of each."""
+        return _names(self.encoded)
 
 
 def generation(sock: Nfnl) -> int:
@@ -78,7 +83,7 @@ def rules(netns: InNetns | None = None, sock: Nfnl | None = None) -> list[NftRul
         a = attributes(body)
         place = (FAMILY_WORD.get(family, str(family)), text(a.get(1)) or "", text(a.get(2)) or "")
         counts[place] = counts.get(place, 0) + 1
-        found.append(NftRule(*place, counts[place], number(a.get(3)) or 0, _names(a.get(4, b""))))
+        found.append(NftRule(*place, counts[place], number(a.get(3)) or 0, a.get(4, b"")))
     return found
 
 
