@@ -12,7 +12,9 @@ from ..model.result import Hop, Step
 from ..record import NamedTuple
 from .parts import Place
 from .spots import ways
-from .trial import Trial
+from .trial import FORWARD, Trial
+
+ENDS = "the packet ends here"
 
 
 class Difference(NamedTuple):
@@ -33,6 +35,10 @@ def difference(actual: Trial, expected: Trial) -> Difference | None:
             found = _within(hop, other)
             if found is not None:
                 number, text, wanted = found
+                if text == ENDS:
+                    leaf = actual.leaf if phase == FORWARD else actual.back
+                    text = leaf.reason.text if leaf is not None else text
+                    number = len(hop.steps) - 1 if hop.steps else None
                 return Difference(hop.host, None if number is None else (phase, index, number), text, wanted)
             if (hop.out_dev, hop.after) != (other.out_dev, other.after) and hop.out_dev != other.out_dev:
                 return Difference(hop.host, None, f"leaves by {hop.out_dev}", f"leaves by {other.out_dev}")
@@ -66,8 +72,8 @@ def _within(hop: Hop, other: Hop) -> tuple[int | None, str, str] | None:
         number = have[0] if have is not None else None
         return (
             number,
-            words(have[1]) if have is not None else "ends before",
-            words(want) if want is not None else "ends before",
+            words(have[1]) if have is not None else ENDS,
+            words(want) if want is not None else ENDS,
         )
     return None
 

@@ -17,6 +17,7 @@ from ..model.where import Where
 from ..record import NamedTuple
 from .parts import Diagnosis
 from .passes import passes_of
+from .spots import end_of
 from .trial import Trial, attempt
 from .whatif import ConntrackDelete
 
@@ -59,7 +60,7 @@ def stale_entries(trial: Trial) -> list[Stale]:
         if now not in then and fresh.leaf.outcome not in ("dropped", "rejected", "unreachable"):
             alike = sum(1 for c in host.conns if _alike(c, conn))
             hits = edit.hits(trial.world) - 1
-            found.append(Stale(host.name, conn, now, then[0], edit, hits, _wider(conn), alike, fresh))
+            found.append(Stale(host.name, conn, now, then[0], edit, hits, wider_command(conn), alike, fresh))
     return found
 
 
@@ -68,10 +69,11 @@ def _translation(leaf: Leaf, host: str) -> str:
     hop = next((h for h in leaf.hops if h.host == host), None)
     if hop is None:
         return ""
-    packet = hop.after or hop.before
+    packet = end_of(hop)
     port = f":{packet['dport']}" if isinstance(packet.get("dport"), int) else ""
     out = f" by {hop.out_dev}" if hop.out_dev else ""
-    return f"{packet.get('src')} → {packet.get('dst')}{port}{out}"
+    ended = hop is leaf.hops[-1] and leaf.outcome not in ("left", "delivered")
+    return f"{packet.get('src')} → {packet.get('dst')}{port}{out}{f' ({leaf.outcome})' if ended else ''}"
 
 
 def _alike(conn: Conn, model: Conn) -> bool:
@@ -81,7 +83,7 @@ def _alike(conn: Conn, model: Conn) -> bool:
     return same and (answer.dst == other.src or reply.dst == answer.dst)
 
 
-def _wider(conn: Conn) -> str:
+def wider_command(conn: Conn) -> str:
     """One command for all entries with this old translation."""
     orig, reply = conn.tuples
     words = f"conntrack -D -p {PROTO_NAME.get(orig.proto, orig.proto)} -d {format_addr(orig.family, orig.dst)}"
@@ -127,4 +129,4 @@ def _where(one: Stale) -> tuple[Where, ...]:
     return (one.conn.where,) if one.conn.where is not None else ()
 
 
-__all__ = ["Stale", "hit_words", "stale_entries", "stale_remark"]
+__all__ = ["Stale", "hit_words", "stale_entries", "stale_remark", "wider_command"]
