@@ -66,7 +66,7 @@ def _show(one: Any, index: int, number: int, total: int, plain: bool) -> None:
     head = f"{number}/{total}  {one.name}: {one.title}" if index == 0 else f"{number}/{total}  {one.name}"
     lines = ["", style(head, "bold", "cyan"), style("=" * min(len(head), width), "cyan")]
     lines += [f"STAGE {line}" if i == 0 else f"      {line}" for i, line in enumerate(wrap(stop.stage, width - 6))]
-    lines += ["", f"$ {stop.command}", ""]
+    lines += [style(f"{'ASK':<6}", "bold") + stop.command, ""]
     lines.append(render(_answer(stop)._explanation, width=width, colour=colour).rstrip("\n"))
     lines.append("")
     lines += [
