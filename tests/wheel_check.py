@@ -34,6 +34,10 @@ def main() -> None:
     assert result["outcome"] == "left", result
     assert json.loads(run("schema", "why"))["type"] == "object"
     run("explain", "rp_filter")
+    assert run("why", "-S", SCENARIO, FLOW, "--html", "-").startswith("<!doctype html>")
+    assert "STAGE" in run("tour", "--scenario", SCENARIO)
+    assert "_nattrace_completion" in run("completion", "bash")
+    assert (Path(sys.prefix) / "share" / "man" / "man1" / "nattrace.1").is_file()
     run("why", "-S", SCENARIO, "nonsense ->", status=2)
     print("the wheel answers on its own")
 
