@@ -33,8 +33,8 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
         found.before = before
         found.edits = [f"{e.host}: {c}" for e in edits for c in e.commands()]
     if options["rollback"] or options["lab"]:
-        chosen = _chosen(found, options["fix"] or 1)
-        if options["lab"]:
+        chosen = _chosen(found, options["fix"] or 1, options["rollback"])
+        if options["lab"] and chosen is not None:
             _try_in_lab(world, found, chosen, [(e.host, c) for e in edits for c in e.commands()])
         if options["rollback"]:
             _print_scripts(chosen)
@@ -43,14 +43,19 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
     return _status(found)
 
 
-def _chosen(found: Any, number: int) -> Any:
-    """The n-th fix that works. Raises InputError where there is none."""
+def _chosen(found: Any, number: int, needed: bool) -> Any:
+    """The n-th fix that works. Raises InputError where there is none, unless nothing works and the answer will do."""
     from nattrace.sim.errors import InputError
     from nattrace.sim.explain.parts import WORKS
 
     works = [f for f in found.fixes if f.result == WORKS]
     if not 1 <= number <= len(works):
         have = f"{len(works)} fixes work" if works else "no fix was found that works"
+        if not works and not needed:
+            from . import say
+
+            say(f"nothing to try: {have}")
+            return None
         raise InputError(f"there is no fix {number}: {have}", remedy="nattrace why … shows what was tried")
     return works[number - 1]
 

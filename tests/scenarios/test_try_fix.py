@@ -1,0 +1,94 @@
+"""``why --lab``: what the kernel says of a fix before anybody types it, and that a wrong promise would be noticed."""
+
+from __future__ import annotations
+
+import io
+import json
+from contextlib import redirect_stdout
+from dataclasses import replace
+from typing import Any
+
+import jsonschema
+import pytest
+from lab_support import kernel
+from nattrace.sim.explain.answer import explain
+from nattrace.sim.explain.parts import WORKS
+from nattrace.sim.flow import parse_flow
+from nattrace.sim.render.schema import why as why_schema
+from nattrace.sim.snapshot.load import load_world
+from nattrace.tracer.cli import run
+
+pytestmark = kernel
+
+BROKEN = (
+    ("twice-through-conntrack", "icmp 10.10.1.1 -> 8.8.8.8 at client"),
+    ("private-namespace.no-route", "114.114.114.114 at private"),
+    ("nonexistent-address", "tcp 192.168.100.1 -> 192.168.100.3:22 at vm01"),
+    ("two-uplinks.nothing-set", "172.31.26.176 -> 203.0.113.9 at ec2b"),
+    ("twice-through-conntrack.wrong-prefix", "udp 10.10.1.1:4000 -> 8.8.8.8:53 at client"),
+)
+
+
+def asked(snapshot: str, flow: str, *options: str) -> tuple[int, dict[str, Any]]:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        status = run(["why", flow, "-S", snapshot, "--sample", "0", "--json", "--lab", *options])
+    document = json.loads(out.getvalue())
+    jsonschema.validate(document, why_schema())
+    return status, document
+
+
+@pytest.mark.parametrize(("snapshot", "flow"), BROKEN, ids=[b[0] for b in BROKEN])
+def test_the_kernel_does_what_was_predicted_with_and_without_the_fix(snapshot: str, flow: str) -> None:
+    status, document = asked(snapshot, flow)
+    lab = document["fixes"][0]["lab"]
+    assert status == 0 and lab["agrees"], lab
+    assert not lab["before"]["works"] and lab["after"]["works"], lab
+    assert document["fixes"][1:] == [] or document["fixes"][1]["lab"] is None
+
+
+def test_another_fix_can_be_chosen() -> None:
+    _, document = asked(*BROKEN[0], "--fix", "2")
+    tried = [f["lab"] is not None for f in document["fixes"]]
+    assert tried[1] and not tried[0] and document["fixes"][1]["lab"]["after"]["works"]
+
+
+def test_an_expectation_is_tried_too() -> None:
+    status, document = asked("private-namespace.forwarding", "114.114.114.114 at private", "--expect", "dropped")
+    lab = document["fixes"][0]["lab"]
+    assert status == 1  # the expectation is not met as things are
+    assert lab["agrees"] and lab["before"]["works"] and lab["after"]["forward"]["outcome"] == "dropped"
+
+
+def test_what_if_changes_are_typed_into_both_labs() -> None:
+    _, document = asked(
+        "private-namespace.forwarding", "114.114.114.114 at private", "--add", "-P FORWARD DROP at host"
+    )
+    lab = document["fixes"][0]["lab"]
+    assert lab["agrees"] and not lab["before"]["works"] and lab["after"]["works"]
+
+
+def test_a_promise_that_the_kernel_breaks_is_a_disagreement() -> None:
+    """The commands do not do what was simulated: the lab must say so."""
+    from nattrace.tracer.lab import load_topology
+    from nattrace.tracer.lab.trial import try_fix
+
+    world = load_world("private-namespace")
+    found = explain(world, parse_flow("114.114.114.114 at private", world), sample=0)
+    fix = next(f for f in found.fixes if f.result == WORKS)
+    broken = replace(fix, edits=tuple(replace(e, value="0") for e in fix.edits))  # type: ignore[type-var]
+    lab = try_fix(load_topology(world.source), found.trial, broken, [])
+    assert lab["agrees"] is False and not lab["after"]["works"]
+
+
+def test_without_a_fix_the_answer_is_given_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    status, document = asked("two-uplinks.nothing-set", "udp 172.31.26.176 -> 203.0.113.9:53 at ec2b")
+    assert status == 0 and document["outcome"] and "no fix was found" in capsys.readouterr().err
+
+
+def test_the_labs_leave_nothing_behind() -> None:
+    import os
+    import subprocess
+
+    names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert f"why{os.getpid()}" not in names
