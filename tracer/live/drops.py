@@ -270,14 +270,11 @@ def _no_socket(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
 
 def _neighbour(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:
     dev = _leads_to(hop) or "?"
-    asked = next(
-        (s for s in reversed(hop.steps) if s.stage in ("routing", "rerouting") and s.text and "via " in s.text), None
-    )
-    text = str(asked.text) if asked is not None else ""
-    nexthop = text.split("via ")[1].split()[0] if text else str(packet["dst"])
+    route = _last_route(hop)
+    nexthop = route.split("via ")[1].split()[0] if "via " in route else str(packet["dst"])
     known = [n for n in host.neighbours if n.dev == dev and format_addr(n.family, n.addr) == nexthop]
     evidence = tuple(str(n.where) for n in known if n.where)
-    on = "the next hop" if text else "the destination itself, which the route takes to be on the link"
+    on = "the next hop" if "via " in route else "the destination itself, which the route takes to be on the link"
     cure = (f"arping -I {dev} {nexthop}", f"ip neigh show {nexthop} dev {dev}",
             "is the machine up, on this link, and is the prefix length of the address right?")  # fmt: skip
     return Why("neighbour_failed", f"Nobody on {dev} of {host.name} answers for {nexthop}, {on}.", evidence, cure)
@@ -287,9 +284,16 @@ def _leads_to(hop: Hop) -> str:
     """The device by which it would leave: of the hop, else of the last route that was looked up."""
     if hop.out_dev:
         return hop.out_dev
-    routes = [s.text for s in hop.steps if s.stage in ("routing", "rerouting") and s.text and " dev " in f" {s.text}"
-              and not (s.note or "").startswith("is the source")]  # fmt: skip
-    return routes[-1].rpartition("dev ")[2].split()[0] if routes else ""
+    route = _last_route(hop)
+    return route.rpartition("dev ")[2].split()[0] if "dev " in route else ""
+
+
+def _last_route(hop: Hop) -> str:
+    """The last lookup of the packet's own way that found something, in words; not a check of its source."""
+    own = [
+        s for s in hop.steps if s.stage in ("routing", "rerouting") and not (s.note or "").startswith("is the source")
+    ]
+    return next((s.text for s in reversed(own) if s.text and "dev " in s.text), "")
 
 
 def _on_its_way_in(packet: dict[str, Any], hop: Hop, host: Host) -> Why | None:

@@ -306,6 +306,8 @@ class _Builder:
                 stage, note = "answer", "route of the answer"
             else:
                 note = "is the source reachable this way?"
+        elif self.hook in (IN, POST):
+            stage, note = "answer", "route of the answer"  # its own way is decided by then
         elif self.hook == OUT:
             stage = "rerouting"
         if stage != "answer" and note is None:
@@ -488,6 +490,7 @@ def stories(events: Any, packets: Packets, scene: Scene, first: int = 1) -> list
             rows[of], lost[of], merged[i] = np.concatenate([rows[of], rows[i]]), lost[of] or lost[i], of
         elif rows[of]["ts"][0] <= rows[i]["ts"][0] <= rows[of]["ts"][-1]:
             copies.setdefault(of, []).append(i)
+    _held(rows, copies, merged)
     aside = {i for group_ in copies.values() for i in group_}
     told = {i: story_of(loose.before(rows[i]), scene, 0, lost[i]) for i in range(packets.count)
         if i not in merged and not np.isin(rows[i]["kind"], (KIND.fib, KIND.neigh)).all() and rows[i]["netns"].any()}  # fmt: skip
@@ -499,6 +502,22 @@ def stories(events: Any, packets: Packets, scene: Scene, first: int = 1) -> list
         story.number = number
     _link_answers(kept)
     return kept
+
+
+def _held(rows: list[Any], copies: dict[int, list[int]], merged: dict[int, int]) -> None:
+    """What was only seen being thrown away: a copy that a socket held (an error queue, a capture) of an earlier packet."""
+    known = {i for group_ in copies.values() for i in group_}
+    seen: dict[tuple[int, int, bytes], int] = {}
+    for i in sorted(range(len(rows)), key=lambda i: int(rows[i]["ts"][0])):
+        first = rows[i][0]
+        key = (int(first["ipid"]), int(first["t"]["proto"]), bytes(first["pay"]))
+        if i in known or i in merged:
+            continue
+        if np.isin(rows[i]["kind"], (KIND.drop, KIND.consume)).all():
+            if key in seen:
+                copies.setdefault(seen[key], []).append(i)
+        else:
+            seen[key] = i
 
 
 def _goes_on(parent: Any, child: Any) -> bool:

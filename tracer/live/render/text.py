@@ -120,7 +120,9 @@ def _telling(step: Step) -> bool:
         return True
     if step.stage in QUIET_STAGES or step.note == "passed":
         return False
-    return step.stage not in ("routing",) or not (step.note or "").startswith("is the source")
+    if step.stage == "routing" and str(step.text).endswith(": no match"):
+        return False
+    return step.stage != "routing" or not (step.note or "").startswith("is the source")
 
 
 def _step(step: Step, after: int, verbose: bool, width: int) -> list[Line | Row]:
