@@ -18,12 +18,13 @@ from ..flow import Question
 from ..model.drawn import Drawn
 from ..record import dataclass, field
 from .candidates import Candidate, candidates
-from .goal import Goal, toward
+from .goal import Goal
 from .levers import levers
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .paste import WAIT, persistent, rollback
 from .sample import flows, outcome, side_effects
 from .stale import hit_words
+from .toward import toward
 from .trial import FORWARD, Trial, attempt, progress
 from .whatif import ConntrackDelete, Edit, apply_all
 

@@ -16,9 +16,9 @@ from ..model.world import Host
 from ..record import replace
 from .candidates import Candidate, Scene
 from .candidates import _gateways as gateways
-from .goal import fit, routing_tables, scene_of, verb_for
 from .passes import passes_of
 from .spots import Spot, end_of, selector, spots, ways
+from .toward import fit, routing_tables, scene_of, verb_for
 from .trial import REPLY, Trial
 from .whatif import ConntrackDelete, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_move import RuleMove
