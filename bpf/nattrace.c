@@ -182,6 +182,8 @@ int on_return(u64 *regs)
 
 INLINE int watched(u32 netns)
 {
+	if (CONFIG(u32, namespaces) == MANY)
+		return map_lookup(WATCHED, &netns) != 0;
 #define IS(i) if (CONFIG(u32, namespaces) > (i) && CONFIG(u32, ns[i]) == netns) return 1
 	IS(0); IS(1); IS(2); IS(3); IS(4); IS(5); IS(6); IS(7);
 	IS(8); IS(9); IS(10); IS(11); IS(12); IS(13); IS(14); IS(15);

@@ -5,6 +5,7 @@
  */
 #define TERMS 2
 #define NAMESPACES 16
+#define MANY 255 /* more namespaces than that: a map knows them */
 
 enum { F_LEARN = 1, F_ANY = 2, F_FIB = 4, F_PCAP = 8, F_UID = 16, F_IFACE = 32, F_MARK = 64, F_SIDE = F_PCAP | F_UID | F_IFACE | F_MARK };
 enum { TERM_ONE_WAY = 1 };
@@ -58,6 +59,7 @@ struct packet { /* what the headers say */
 #define EVENTS MAP(5)
 #define LOSSES MAP(6)
 #define TOTALS MAP(7)
+#define WATCHED MAP(a)
 
 INLINE int is_icmp(u8 proto)
 {

@@ -174,7 +174,7 @@ def python(spaces: list[netns.Namespace], args: argparse.Namespace) -> None:
     rates = []
     with Session(spaces, FLOW, ("tap", "rx", "tx", "drop"), families=(2,), ring=128 << 20) as session:
         for _ in range(args.pairs):
-            lab.blast(seconds=0.5)
+            lab.blast(seconds=0.3)
             begin, count, packets = time.process_time(), 0, 0
             while (events := session.read(0)) is not None:
                 count += len(events)

@@ -156,3 +156,28 @@ def test_thousands_of_packets_checked_by_the_number_in_their_payload(bench: Lab)
     assert values.tolist() == list(range(count))
     assert times.sum() >= count  # a refused send is repeated with its number
     assert (times <= 2).all()
+
+
+def test_a_packet_that_changes_the_cpu_is_told_in_order() -> None:
+    """Receive packet steering moves each packet to the other CPU at the router and back at the server."""
+    with lab("") as made:
+        for name, device, cpus in ((made.router, "rc", 2), (made.server, "s0", 1)):
+            made.execute(name, "sh", "-c", f"echo {cpus} > /sys/class/net/{device}/queues/rx-0/rps_cpus")
+        everywhere = (made.client, made.router, made.server)
+        seen = made.watch(
+            FLOW,
+            lambda: made.send("10.7.2.2", 53, 2000),
+            *everywhere,
+            streams=("tap", "rx", "tx", "drop"),
+            ring=64 << 20,
+        )
+        assert len(np.unique(seen.events["cpu"])) > 1
+        ways = {tuple(seen.places(i)) for i in of_protocol(seen, 17)}
+        crossing = (
+            ["OUTPUT -199", "POSTROUTING 2147483646", "tx"],
+            ["rx", "PREROUTING -199"],
+            ["POSTROUTING 2147483646", "tx"],
+        )
+        router = [*crossing[1], *crossing[2]]
+        assert ways == {(*crossing[0], *router, "rx", "PREROUTING -199", "INPUT 2147483646", "drop")}
+        assert seen.packets.complete.all()

@@ -208,6 +208,27 @@ def test_an_icmp_id_is_told_apart_in_both_directions(bench: Lab) -> None:
     assert [seen.places(i)[0] for i in range(2)] == ["rx", "rx"], "also the reply before conntrack knows it"
 
 
+def test_more_namespaces_than_a_program_holds(bench: Lab) -> None:
+    names = [f"{bench.router}-{n}" for n in range(17)]
+    spaces = []
+    try:
+        for name in names:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            spaces.append(netns.by_name(name))
+        with Session([*spaces, bench.spaces[bench.router]], FLOW, ("tap", "rx", "tx")) as session:
+            bench.send("10.7.1.1", 8080, source=41020)
+            time.sleep(0.1)
+            events = session.read(1.0)
+        assert events is not None
+        assert {int(e["netns"]) for e in events} == {bench.spaces[bench.router].inum}
+        assert {KIND.tap, KIND.rx, KIND.tx} <= set(events["kind"].tolist())
+    finally:
+        for space in spaces:
+            space.close()
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
 def test_losses_are_counted_exactly_and_touched_packets_marked(bench: Lab) -> None:
     with Session([bench.spaces[bench.router]], FLOW, ("tap", "rx", "tx", "drop"), ring=1 << 16) as session:
         parts = []

@@ -21,7 +21,7 @@ from .event import AF_INET, AF_INET6
 
 LEARN, ANY, FIB, PCAP, UID, IFACE, MARK = 1, 2, 4, 8, 16, 32, 64
 ONE_WAY = 1
-MAX_TERMS, MAX_NAMESPACES = 2, 16
+MAX_TERMS, MAX_NAMESPACES, MANY = 2, 16, 255
 PROTOCOLS = {
     "icmp": 1,
     "igmp": 2,
@@ -117,14 +117,15 @@ class Filter:
         if len(self.terms) > MAX_TERMS:
             raise InputError(f"a filter has at most {MAX_TERMS} terms")
         if len(namespaces) > MAX_NAMESPACES:
-            raise InputError(f"at most {MAX_NAMESPACES} namespaces can be watched at once")
+            count, inums = MANY, [0] * MAX_NAMESPACES  # a map holds them
+        else:
+            count, inums = len(namespaces), namespaces + [0] * (MAX_NAMESPACES - len(namespaces))
         side = {UID: self.uid, IFACE: self.ifindex, MARK: self.mark, PCAP: self.pcap}
         flags = sum(flag for flag, value in side.items() if value is not None)
         flags |= (FIB if fib else 0) | (0 if self.terms else ANY) | (LEARN if flags or (learn and self.terms) else 0)
         mark, mask = self.mark or (0, 0)
         head = HEAD.pack(
-            flags, len(self.terms), len(namespaces), self.ifindex or 0, mark & mask, mask, self.uid or 0, 0,
-            *(namespaces + [0] * (MAX_NAMESPACES - len(namespaces))),
+            flags, len(self.terms), count, self.ifindex or 0, mark & mask, mask, self.uid or 0, 0, *inums,
         )  # fmt: skip
         return (head + b"".join(term.encode() for term in self.terms)).ljust(SIZE, b"\0")
 

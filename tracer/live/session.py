@@ -74,6 +74,7 @@ STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset") 
 ALL_STREAMS = (*STREAMS, "consume", "xmit")
 POLL = 0.002  # seconds between two looks at a ring that holds fewer than FEW events
 FEW = 4096
+WATCHED_MAP = 10
 KPROBE_MAPS = (
     (bpfsys.HASH, kprobes.PLACE.size, kprobes.OWED.size, kprobes.MAX_PLACES, "nt_places", 0),
     (bpfsys.HASH, 8, 24, 4096, "nt_frames", 0),
@@ -81,7 +82,7 @@ KPROBE_MAPS = (
 
 
 class Session:
-    """See the module. ``namespaces``: what to watch, at most 16. ``streams``: kinds of events, of ALL_STREAMS.
+    """See the module. ``namespaces``: what to watch. ``streams``: kinds of events, of ALL_STREAMS.
 
     ``ring``: octets of the buffer, a power of two (16 MiB: 70 000 events). ``aggregate``: totals per flow, hook and
     place instead of events, see totals(). ``max_rate``: events a second above which it goes over to totals by itself, and
@@ -172,7 +173,10 @@ class Session:
         )
         for number, shape in enumerate(shapes, 1):
             self._maps[number] = bpfsys.map_create(*shape)
-        inums = [ns.inum for ns in self.namespaces]
+        inums = sorted({ns.inum for ns in self.namespaces})
+        self._maps[WATCHED_MAP] = bpfsys.map_create(b.HASH, 4, 4, max(len(inums), 1), "nt_watched")
+        for inum in inums:
+            bpfsys.map_update(self._maps[WATCHED_MAP], struct.pack("<I", inum), bytes(4))
         self._config = self.filter.encode(inums, fib="fib" in self.streams, learn=len(self.streams) > 1)
         self._control_memory = mmap.mmap(self._maps[1], mmap.PAGESIZE)
         size = -(-CPU.itemsize * cpus // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -73,5 +73,9 @@ def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
 def test_too_much_is_refused() -> None:
     with pytest.raises(InputError):
         Filter((Term(), Term(), Term())).encode([1], False, False)
-    with pytest.raises(InputError):
-        Filter.everything().encode(list(range(17)), False, False)
+
+
+def test_many_namespaces_are_left_to_a_map() -> None:
+    head = HEAD.unpack(Filter.everything().encode(list(range(17)), False, False)[: HEAD.size])
+    assert head[2] == module.MANY
+    assert set(head[8:]) == {0}
