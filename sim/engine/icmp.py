@@ -161,6 +161,7 @@ def _send(ctx: Ctx, cause: Skb, out: Skb, kind: str, attach: bool) -> None:
         proto=out.proto,
         sport=_port(out.sport),
         dport=_port(out.dport),
+        transparent=out.sk is not None and out.sk.transparent,
     )
     if rt.errno:
         return
@@ -262,7 +263,7 @@ def no_listener(ctx: Ctx, skb: Skb, kind: str) -> None:
             return
         out = reset_of(skb)
         out.tos, out.df = skb.tos & 0xFC, True
-        out.sk = Sk(has_file=False)
+        out.sk = Sk(has_file=False, transparent=getattr(skb.tproxy, "transparent", False))  # IP_REPLY_ARG_NOSRCCHECK
         _send(ctx, skb, out, "tcp_reset", attach=False)
     elif skb.has_ports:
         skb.ct = skb.ctinfo = None  # __udp4_lib_rcv(): nf_reset_ct() comes before the error, which is looked up anew

@@ -49,6 +49,10 @@ class Delivery:
 def lookup(ctx: Ctx, skb: Skb) -> Delivery:
     """The receiver of a packet that passed INPUT."""
     if isinstance(skb.tproxy, Socket):
+        if skb.proto == IPPROTO_TCP and skb.tproxy.state == "LISTEN":
+            if _remembered(ctx, skb):
+                return Delivery("socket", None, f"delivered to its connection on {ctx.host.name}")
+            return _to_listener(ctx, skb, skb.tproxy)
         return Delivery("socket", skb.tproxy, "the socket that TPROXY assigned")
     if skb.is_icmp:
         return _icmp(ctx, skb)
@@ -205,14 +209,20 @@ def _tcp(ctx: Ctx, skb: Skb) -> Delivery:
             rank = (socket.local is not None, socket.dev is not None, socket.family == skb.family)
             if best is None or rank > best[0]:
                 best = rank, socket
-    if best is None:
-        return _nobody(ctx, skb)
+    return _nobody(ctx, skb) if best is None else _to_listener(ctx, skb, best[1])
+
+
+def _to_listener(ctx: Ctx, skb: Skb, listener: Socket) -> Delivery:
+    """A SYN opens a connection; anything else belongs to none."""
     if skb.tcp_flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN:
         ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = "bound"
-        return _to(ctx, best[1])
+        if skb.tproxy is listener:
+            return Delivery("socket", listener, "the socket that TPROXY assigned")
+        return _to(ctx, listener)
     if skb.tcp_flags & TH_RST or not skb.tcp_flags & TH_ACK:  # tcp_rcv_state_process(), TCP_LISTEN
         return Delivery("kernel", None, f"{ctx.host.name} listens on the port and ignores a segment that opens nothing")
-    return Delivery("no_listener", best[1], f"{ctx.host.name} listens on port {skb.dport}, but has no such connection")
+    port = listener.lport
+    return Delivery("no_listener", listener, f"{ctx.host.name} listens on port {port}, but has no such connection")
 
 
 def _nobody(ctx: Ctx, skb: Skb) -> Delivery:

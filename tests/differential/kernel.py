@@ -152,7 +152,7 @@ def bare_topology(situation: dict[str, Any]) -> Topology:
     data = situation["topology"]
     members = [m.partition(":") for segment in data["segments"].values() for m in segment]
     for name, host in data["hosts"].items():
-        wired = {dev for owner, _, dev in members if owner == name}
+        wired = set(host["interfaces"]) if situation.get("silent") else {d for owner, _, d in members if owner == name}
         host["sysctl"] = {**steady(host, wired), **host.get("sysctl", {})}
     topology = from_data(data)
     hosts = tuple(replace(h, iptables="", iptables_legacy="", ipset="", lenient=True) for h in topology.hosts)

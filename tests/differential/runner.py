@@ -159,7 +159,10 @@ def at_silent_listener(observation: Observation, result: dict[str, Any], hosts: 
         return False
     record, arrived = observation.record or {}, mains[-1].packet
     listens = hosts[mains[-1].host].get("listen", ())
-    if not any(x.startswith("tcp") and x.endswith((f" {arrived['dport']}", f":{arrived['dport']}")) for x in listens):
+    diverted = any(x.startswith("tcp") and x.endswith("transparent") for x in listens)
+    if not diverted and not any(
+        x.startswith("tcp") and x.endswith((f" {arrived['dport']}", f":{arrived['dport']}")) for x in listens
+    ):
         return False
     return record.get("flags") != "S" and any(
         "R" in f.packet.get("flags", "")

@@ -136,3 +136,19 @@ def _both(f: Focus) -> None:
         f.host[second].append(f"-t {table} -A {chain} {words}")
         f.host[first].append(f"-t {table} -A {chain} {U53} -j ACCEPT")
         f.send(f.way(chain), *(_p("udp", dport=53) for _ in range(3)))
+
+
+@subject("TPROXY served", 4)
+def _tproxy(f: Focus) -> None:
+    """A transparent listener and the policy rule that brings it what is for others."""
+    proto = f.pick(("udp", "tcp"))
+    at = f.pick(("", f"{f.mine(f.near)}:"))
+    f.host["listen"].append(f"{proto} {at}3129 transparent")
+    f.host["rules"].append("pref 10 fwmark 0x40/0x40 lookup 66")
+    f.host["routes"].append("local default dev lo table 66")
+    f.rule(
+        "mangle",
+        "PREROUTING",
+        f"-p {proto} --dport 53 -j TPROXY --on-port 3129 {at and '--on-ip ' + at[:-1]} --tproxy-mark 0x40/0x40",
+    )
+    f.send("forward", *(_p(proto, dport=53, dst=f.pick(("8.8.8.8", f.around(f.far)))) for _ in range(3)))

@@ -93,15 +93,18 @@ class Lab:
 
 
 def silent_listener(text: str) -> socket.socket:
-    """``udp 53``, ``udp 10.0.0.1:53``, ``tcp 80``: a bound socket that never answers."""
+    """``udp 53``, ``udp 10.0.0.1:53``, ``tcp 80``, ``tcp 80 transparent``: a bound socket that never answers."""
     proto, _, place = text.partition(" ")
-    address, _, port = place.strip().rpartition(":")
+    place, _, option = place.strip().partition(" ")
+    address, _, port = place.rpartition(":")
     kinds = {"udp": socket.SOCK_DGRAM, "tcp": socket.SOCK_STREAM}
-    if proto not in kinds or not port.isdigit():
+    if proto not in kinds or not port.isdigit() or option not in ("", "transparent"):
         raise InputError(f"listen: not understood: {text!r}", remedy='write "udp 53" or "tcp 10.0.0.1:80"')
     sock = socket.socket(socket.AF_INET, kinds[proto])
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.SOL_IP, 15, 1)  # IP_FREEBIND
+    if option:
+        sock.setsockopt(socket.SOL_IP, 19, 1)  # IP_TRANSPARENT: what TPROXY looks for
     if proto == "tcp":
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the same port may send from another socket
         swallow(sock, only_syn=True)
