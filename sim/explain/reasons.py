@@ -571,6 +571,16 @@ _add(
     "__icmp_send()", ("fragmentation_needed",),
 )  # fmt: skip
 _add(
+    DIAGNOSIS, "entry_expired", "The connection's entry is gone before the connection is",
+    "An entry lives for as long after the last packet as a timeout says: 30 s for UDP that was never answered or only once, 120 s "
+    "for a stream, 300 s for TCP data without an acknowledgement, 5 days for TCP. After a longer silence the next packet of the "
+    "outside meets no entry: it is not translated back, or a policy drops it.",
+    "Works at first, dies when idle: SIP registrations, VPN tunnels, database sessions, ssh behind small routers.",
+    ("keepalives more often than the timeout (persistent-keepalive, ServerAliveInterval, tcp_keepalive_time)",
+     "sysctl -w net.netfilter.nf_conntrack_udp_timeout_stream=300   (each protocol has its own)"),
+    "nf_ct_is_expired(), nf_conntrack_udp_packet()", ("stale_entry", "existing_entry"),
+)  # fmt: skip
+_add(
     DIAGNOSIS, "no_return_route", "There is no way back",
     "The packet arrives, but the answer has no route to the source as the receiver sees it (often an inside address "
     "that was not translated).",
