@@ -121,6 +121,7 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
         skb.sk = Sk(uid=skb.uid, mark=skb.mark)
     if is_connect(skb):
         skb.tos &= ~0x03  # do_ip_setsockopt(): a stream socket's ECN bits are TCP's own
+    near = skb.src
     if skb.src and routing.addr_type(ctx, skb.family, skb.src) in ("BROADCAST", "MULTICAST"):
         skb.src = 0  # __inet_bind(), raw_bind(): such a socket receives there, and sends from the device's address
     unbindable = _bind_refused(ctx, skb)
@@ -142,7 +143,9 @@ def start_local(run: Run, question: Injection, skb: Skb) -> Local | Fate:
         text = f"{skb.length} bytes with DF are more than the mtu {rt.mtu} of {rt.dev}"
         return _never_sent(run, question, skb, Reason("send_failed", text, rt.where), EMSGSIZE)
     if skb.sk.has_file:
-        sockets.remember(ctx, skb, bound)
+        heard = skb.copy()
+        heard.src = near or skb.src
+        sockets.remember(ctx, heard, bool(near))
     return Local(question.host, skb)
 
 
