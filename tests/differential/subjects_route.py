@@ -123,10 +123,10 @@ _route("blackhole", "blackhole 8.8.8.0/24", U)
 _route("throw", "throw 8.8.8.0/24", U)
 _route("local", "local 8.8.8.0/24 dev lo", U)
 _route("broadcast", "broadcast 8.8.8.8 dev {out}", U, 2)
-_route("multicast", "multicast 239.1.0.0/16 dev {out}", (_p("udp", dst="239.1.1.1", way="output"),), 3)
+_route("multicast", "multicast 239.1.0.0/16 dev {out}", (_p("udp", dst="239.1.1.1", way="output", ttl=1),), 4)
 _route("on link", "8.8.8.0/24 dev {out} scope link", U, 2)
 _route("onlink", "8.8.8.0/24 via 77.7.7.7 dev {out} onlink", U)
-_route("tos", "8.8.8.0/24 via {via} dev {out} tos 0x10", (_p("udp", tos=0x10), _p("udp")))
+_route("tos", "8.8.8.0/24 via {via} dev {out} tos 0x10", (_p("udp", tos=0x10), _p("udp"), _p("tcp", tos=0x10)), 3)
 _route("metric", "8.8.8.0/24 via {via} dev {out} metric 5|8.8.8.0/24 via {other} dev {dev} metric 1", U)
 _route("src", "8.8.8.0/24 via {via} dev {out} src {src}", U)
 _route("mtu", "8.8.8.0/24 via {via} dev {out} mtu 500", (_p("udp", len=900, df=True), _p("udp", len=900, df=False)))
@@ -135,7 +135,7 @@ _route(
     "8.8.8.0/24 via {via} dev {out} mtu lock 500",
     (_p("udp", len=900, df=True), _p("udp", len=900, df=False)),
 )
-_route("advmss", "8.8.8.0/24 via {via} dev {out} advmss 900", (_p("tcp"),))
+_route("advmss", "8.8.8.0/24 via {via} dev {out} advmss 900", U, 2)
 _route("realm", "8.8.8.0/24 via {via} dev {out} realm 5", U)
 _route("multipath", "8.8.8.0/24 nexthop via {via} dev {out} weight 2 nexthop via {other} dev {dev}", U, 2)
 _route(

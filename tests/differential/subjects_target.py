@@ -84,7 +84,7 @@ _target("SYNPROXY", "-p tcp --syn --dport 80 -j SYNPROXY --mss 1400", (_p("tcp",
 _target("HMARK", f"{U53} -j HMARK --hmark-tuple src,dst,sport,dport,proto --hmark-mod 9 --hmark-offset 30 --hmark-rnd 0xfe", D53, ("mangle",), ("PREROUTING", "FORWARD"))
 _target("RATEEST", f"{U53} -j RATEEST --rateest-name foc --rateest-interval 250ms --rateest-ewma 500ms", D53, ("mangle",), times=2)
 _target("IDLETIMER", f"{U53} -j IDLETIMER --timeout 100 --label kg{{n}}", D53, ("mangle", "filter"), times=2)
-_target("CONNSECMARK", f"{U53} -j CONNSECMARK --save", D53, ("mangle",))
+_target("CONNSECMARK", f"{U53} -j CONNSECMARK --save", D53, ("mangle",), times=2)
 for _table in ("raw", "mangle", "nat", "filter", "security"):
     for _chain in PLACES[_table]:
         _target(
