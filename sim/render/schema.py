@@ -413,6 +413,7 @@ def trace() -> Schema:
         "kind": {"const": "totals"},
         "seen": COUNT,
         "matched": COUNT,
+        "untold": COUNT,
         "lost": {"type": "object", "additionalProperties": COUNT},
         "missing": {"type": "object"},
         "unobservable": _array(TEXT),

@@ -292,7 +292,6 @@ ROUTING = (
     Case("tcp bound to the other address", "NO_SOCKET", frame(lambda: ip() / tcp()), "listener_bound_elsewhere", "only at 10.7.2.1",
          before=waits("tcp", 5001, "10.7.2.1")),
     Case("an ack for no connection", "NO_SOCKET", frame(lambda: ip() / tcp(flags="A")), "no_listener"),
-    Case("no icmp socket for an answer", "NO_SOCKET", frame(lambda: ip() / icmp(type=0, id=77)), "no_listener"),
     Case("ip checksum", "IP_CSUM", frame(lambda: ip(chksum=0x1234) / udp()), "bad_ip_header", "checksum of the IP header is wrong"),
     Case("ip header too short", "IP_INHDR", frame(lambda: ip(ihl=4) / udp()), "bad_ip_header", "IP header"),
     Case("ip length below its header", "IP_INHDR", frame(lambda: ip(len=10) / udp()), "bad_ip_header"),

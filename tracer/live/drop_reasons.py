@@ -309,7 +309,7 @@ _add(
         "",
         "tc chain show dev DEV ingress",
     ),
-    ("TC_RECLASSIFY_LOOP", "tc filters sent the packet round in a circle."),
+    ("TC_RECLASSIFY_LOOP", "The filters of tc sent the packet round in a circle."),
     ("QDISC_DROP", "The queueing discipline of the device did not take the packet.", "", _TC),
     ("QDISC_OVERLIMIT", "The queue of the device is full.", "", _TC),
     ("QDISC_CONGESTED", "The queue's control of delay threw the packet away early, as a sign to the sender.", "", _TC),

@@ -102,6 +102,7 @@ class Output:
         count, seen = totals["matched"], totals["seen"]
         told = f"{count} packet{'s' * (count != 1)}, {seen} event{'s' * (seen != 1)} seen"
         told += "; lost: " + ", ".join(f"{v} {k}" for k, v in lost.items()) if lost else ", none lost"
+        told += f"; {totals['untold']} came too fast to be told and were only counted" if totals.get("untold") else ""
         rules = totals.get("rules") or {}
         print(f"nattrace: {told}", file=sys.stderr)
         for line in rules.get("notes", []):
