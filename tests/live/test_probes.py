@@ -157,6 +157,16 @@ def test_a_flow_is_followed_from_where_a_condition_held(bench: Lab, condition: d
     assert ports == ({8080, 53} if "mark" in condition else {8080})
 
 
+def test_a_pcap_expression_with_taps_alone(bench: Lab) -> None:
+    def send() -> None:
+        bench.send("10.7.1.1", 8080, source=41014)
+        bench.send("10.7.2.2", 53, source=41015)
+
+    seen = bench.watch(replace(Filter.everything(), pcap="udp src port 41014"), send, streams=("tap",))
+    assert {int(e["o"]["sport"]) for e in seen.events if e["o"]["proto"] == 17} == {41014}
+    assert seen.places(0) == ROUTER_WAY
+
+
 def test_the_interface_condition(bench: Lab) -> None:
     def index(device: str) -> int:
         with bench.spaces[bench.router].inside():

@@ -57,7 +57,10 @@ def function(expression: str) -> bytes:
 
 def translate(program: list[Classic]) -> bytes:
     """Classic to extended. Raises InputError for what libpcap does not make of expressions about packets."""
-    blocks = [_PROLOGUE]
+    slots = 1 + max(
+        (k & 15 for code, _, _, k in program if code & 7 in (2, 3) or code & 0xE7 in (0x60, 0x61)), default=-1
+    )
+    blocks = [_prologue(slots)]
     for at, (code, jt, jf, k) in enumerate(program):
         blocks.append(_one(code, jt, jf, k, at))
     blocks.append([(0xB7, 0, 0, 0, 0), (0x95, 0, 0, 0, 0)])  # where loads beyond the packet go: no match
@@ -96,24 +99,26 @@ def _mem(slot: int) -> int:
     return -SEEN - 8 * (slot + 1)
 
 
-_PROLOGUE: list[Insn] = [
-    (0xBF, R_LEN, 3, 0, 0),
-    (0xBF, R_HAVE, 2, 0, 0),
-    (0x1F, R_HAVE, 1, 0, 0),  # octets in the linear buffer
-    (0xBF, 3, 1, 0, 0),
-    (0xB7, R_A, 0, 0, 0),
-    (0xB7, R_X, 0, 0, 0),
-    *[(0x7B, FP, R_A, -8 * i, 0) for i in range(1, SEEN // 8 + 17)],  # packet and memory, zeroed
-    (0x65, R_HAVE, 0, 1, SEEN),  # if s> SEEN
-    (0x05, 0, 0, 1, 0),
-    (0xB7, R_HAVE, 0, 0, SEEN),
-    (0xC5, R_HAVE, 0, OUT, 1),  # if s< 1
-    (0xBF, 1, FP, 0, 0),
-    (0x07, 1, 0, 0, -SEEN & 0xFFFFFFFF),
-    (0xBF, 2, R_HAVE, 0, 0),
-    (0x85, 0, 0, 0, PROBE_READ),
-    (0x55, 0, 0, OUT, 0),
-]
+def _prologue(slots: int) -> list[Insn]:
+    """Copy the packet to the stack, of which there is little: zeroed, with as many words of memory as are used."""
+    return [
+        (0xBF, R_LEN, 3, 0, 0),
+        (0xBF, R_HAVE, 2, 0, 0),
+        (0x1F, R_HAVE, 1, 0, 0),  # octets in the linear buffer
+        (0xBF, 3, 1, 0, 0),
+        (0xB7, R_A, 0, 0, 0),
+        (0xB7, R_X, 0, 0, 0),
+        *[(0x7B, FP, R_A, -8 * i, 0) for i in range(1, SEEN // 8 + slots + 1)],  # packet and memory, zeroed
+        (0x65, R_HAVE, 0, 1, SEEN),  # if s> SEEN
+        (0x05, 0, 0, 1, 0),
+        (0xB7, R_HAVE, 0, 0, SEEN),
+        (0xC5, R_HAVE, 0, OUT, 1),  # if s< 1
+        (0xBF, 1, FP, 0, 0),
+        (0x07, 1, 0, 0, -SEEN & 0xFFFFFFFF),
+        (0xBF, 2, R_HAVE, 0, 0),
+        (0x85, 0, 0, 0, PROBE_READ),
+        (0x55, 0, 0, OUT, 0),
+    ]
 
 
 def _load(size: int, to: int, base: int, at: int) -> list[Insn]:

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...sim.errors import MissingFacility
-from . import bpfsys, btf, compile, pcap, plan
+from . import bpfsys, btf, compile, pcap, plan, prologue
 from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE
 from .filter import Filter
 from .netns import Namespace
@@ -151,6 +151,7 @@ class Session:
         self.backend = "netfilter links" if links else "kprobes"
         macros, self._cast = compile.types(identity, _possible_cpus(), links, bpfsys.has_fetch())
         self._pcap = pcap.function(self.filter.pcap) if self.filter.pcap is not None else None
+        self._prologue = prologue.tap(self.filter, macros, self._cast) if links else b""
         self.times["types"] = time.monotonic() - start
         start = time.monotonic()
         self._programs = compile.programs(
@@ -213,15 +214,13 @@ class Session:
         return self._loaded.pop((function, kind), None) or self._new_tracepoint(function, kind)
 
     def _new_tap(self, priority: int) -> int:
-        code = compile.link(
-            self._programs.code["tap"], self._maps, self._config, self._cast, {compile.PRIORITY: priority}
-        )
-        return bpfsys.prog_load(bpfsys.NETFILTER, code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
+        constants = {compile.PRIORITY: priority}
+        code = compile.link(self._programs.code["tap"], self._maps, self._config, self._cast, constants, self._pcap)
+        return bpfsys.prog_load(bpfsys.NETFILTER, self._prologue + code, "nattrace_tap", bpfsys.ATTACH_NETFILTER)
 
     def _new_tracepoint(self, function: str, kind: KIND) -> int:
-        code = compile.link(
-            self._programs.code[function], self._maps, self._config, self._cast, {compile.KIND: kind}, self._pcap
-        )
+        constants = {compile.KIND: kind}
+        code = compile.link(self._programs.code[function], self._maps, self._config, self._cast, constants, self._pcap)
         return bpfsys.prog_load(bpfsys.RAW_TRACEPOINT, code, f"nattrace_{kind.name}")
 
     def _load_kprobe(self, function: str, kind: int) -> int:
