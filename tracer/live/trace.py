@@ -12,6 +12,7 @@ a neighbour is asked for three seconds (mcast_solicit × retrans_time_ms).
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,13 +30,61 @@ from .plan import IN
 from .queue_session import QueueSession
 from .recording import Recording, Writer, session_header
 from .scene import ATTACHED, Scene
-from .session import STREAMS, Session
+from .session import POLL, STREAMS, Session
 from .story import Story, stories
 
 SETTLE, PATIENCE = 0.15, 3.6  # seconds without a further event: of a packet that ended, of one that may go on
 ENDED = (KIND.drop, KIND.tx, KIND.xmit, KIND.consume)
 AT_ONCE = 1000  # stories told from one look at the ring
 LONG_AGO = 1 << 62
+
+
+class _Reader(threading.Thread):
+    """Empties the ring while stories are told, which takes longer than their events; what it holds is bounded."""
+
+    MOST = 1_000_000  # events; beyond, they stay in the kernel, which counts those it loses
+
+    def __init__(self, session: Session | QueueSession) -> None:
+        super().__init__(name="nattrace-reader", daemon=True)
+        self.session, self.lock, self.come, self.ends = session, threading.Lock(), threading.Event(), threading.Event()
+        self.batches: list[Any] = []
+        self.held = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.ends.is_set():
+                events = None
+                if self.held < self.MOST:
+                    with self.lock:
+                        events = self.session.read(0.0)
+                        if events is not None:
+                            self.batches.append(events)
+                            self.held += len(events)
+                if events is None:
+                    self.ends.wait(POLL)
+                else:
+                    self.come.set()
+        except BaseException as error:  # told where the events are awaited
+            self.error = error
+            self.come.set()
+
+    def take(self, timeout: float) -> list[Any]:
+        """What has come; waits for the first. Raises what reading raised."""
+        self.come.wait(timeout)
+        if self.error is not None:
+            raise self.error
+        with self.lock:
+            found, self.batches, self.held = self.batches, [], 0
+            self.come.clear()
+        return found
+
+    def stop(self) -> list[Any]:
+        """The end; what was not taken yet."""
+        self.ends.set()
+        if self.is_alive():
+            self.join()
+        return self.take(0.0) if self.error is None else []
 
 
 class Tracer:
@@ -59,6 +108,9 @@ class Tracer:
                     self.scene.tracking, False
                 )  # an entry that is not shown is not absent
             self.peers = spaces_of.veth_peers(self.spaces)
+            self.reader = _Reader(self.session)
+            self._stack.callback(self.reader.stop)
+            self.reader.start()
             self.writer = None
             if self.record is not None:
                 header = session_header(self.session, scene=self.scene.to_json(), peers=_peers_json(self.peers))
@@ -73,8 +125,7 @@ class Tracer:
 
     def poll(self, timeout: float) -> list[Story]:
         """Wait for events at most so long; the packets that are at rest by then."""
-        events = self.session.read(timeout)
-        if events is not None:
+        for events in self.reader.take(timeout):
             self._take(events)
         return self._tell(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
@@ -90,7 +141,8 @@ class Tracer:
         events = self._kept
         if events is None or not len(events):
             return []
-        records, unlogged = self.session.losses()
+        with self.reader.lock:
+            records, unlogged = self.session.losses()
         packets = group(events, records, unlogged, self.peers)
         rest = at_rest(events, packets, now)
         young = events[packets.loose][events["ts"][packets.loose] > now - int(SETTLE * 1e9)]
@@ -119,11 +171,13 @@ class Tracer:
 
     def waiting(self) -> bool:
         """Whether packets are still to be told."""
-        return self._kept is not None and bool((self._kept["skb"] != 0).any())
+        return self.reader.held > 0 or (self._kept is not None and bool((self._kept["skb"] != 0).any()))
 
     def finish(self) -> list[Story]:
         """No more events: what was seen of the packets still under way, and the recording's end."""
         self.session.pause()
+        for batch in self.reader.stop():
+            self._take(batch)
         while (events := self.session.read(0.0)) is not None:
             self._take(events)
         found = self._tell(LONG_AGO)
