@@ -126,7 +126,8 @@ class Connlimit(Match):
         return (*kept, mine)
 
     def _entry(self, skb: Skb, ctx: Ctx) -> Conn | None:
-        """get_ct_or_tuple_from_skb(): the packet's entry or, where it carries none, the one its addresses belong to."""
+        """get_ct_or_tuple_from_skb(): the packet's entry or, where it carries none, the one its addresses belong to;
+        what is counted is the packet's own tuple then (_own)."""
         conn = entry(skb, ctx)
         if conn is not None and conn.conn_id:
             return conn
@@ -135,7 +136,8 @@ class Connlimit(Match):
 
     def _own(self, conn: Conn | None, skb: Skb, ctx: Ctx) -> Counted:
         """get_ct_or_tuple_from_skb()"""
-        if conn is not None and conn.conn_id:
+        carried = entry(skb, ctx)
+        if conn is not None and carried is not None and conn.conn_id == carried.conn_id != 0:
             return conn.zones[0], conn.tuples[0]
         return _zones(conn, skb)[0], _tuple(skb, ctx)
 
