@@ -96,7 +96,7 @@ class Block(NamedTuple):
 
     @property
     def height(self) -> float:
-        return LINE * (1 + len(self.lines)) + 4
+        return LINE * (1 + len(self.lines)) + 6
 
 
 def _role(events: list[Event]) -> str:
@@ -243,7 +243,7 @@ def _panel(d: Drawing, one: Pass, y: float, last: bool) -> tuple[float, Point | 
     content = {s: _content(one, s, int((column[s][1] - 22) / CHAR)) for s in (PRE, ROUTE, FWD, POST, IN, PROCESS, OUT)}
     local_route = one.way[0] == PROCESS
     if local_route:  # the routing decision of a sender is made up there, beside the program
-        content[PROCESS], content[ROUTE] = content[ROUTE], []
+        content[PROCESS], content[ROUTE] = [*content[PROCESS], *content[ROUTE]], []
     upper = max(_height(content[s], one.passed(s)) for s in (IN, PROCESS, OUT))
     frames: dict[str, Frame] = {}
     for s in (IN, PROCESS, OUT):
@@ -274,7 +274,8 @@ def _content(one: Pass, station: str, room: int) -> list[Block]:
     if station == ROUTE:
         return [_block(name, "", one.at(ROUTE, name), room) for name in dict.fromkeys(e.cell for e in one.at(ROUTE))]
     if station == PROCESS:
-        return []
+        src, _, dst = one.before.partition(" → ")
+        return [Block(fit(src, room), "", (fit(f"→ {dst}", room),), "header", ())] if one.in_dev is None else []
     return _blocks(one, station, room)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from .complete import codes as codes_known
-from .options import print_json
+from .options import print_json, screen_options
+from .screen import coloured, put
 
 if TYPE_CHECKING:
     from nattrace.sim.explain.reasons import Code
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 @click.command(short_help="What a reason code means, how it shows, how to cure it.")
 @click.argument("code", required=False, shell_complete=codes_known)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def explain(code: str | None, as_json: bool) -> int:
+@screen_options
+def explain(code: str | None, as_json: bool, plain: bool, no_pager: bool) -> int:
     """What CODE means, how it shows, how to cure it; without CODE, all codes.
 
     CODE may also be one of the kernel's own drop reasons: SKB_DROP_REASON_IP_RPFILTER, or IP_RPFILTER.
@@ -29,8 +31,7 @@ def explain(code: str | None, as_json: bool) -> int:
             print_json({"schema": "nattrace/reasons/1", "reasons": [entry_json(c) for c in codes()]})
             return 0
         width = max(len(c.code) for c in codes())
-        for entry in codes():
-            print(f"{entry.code:<{width}}  {entry.title}")
+        put("".join(f"{c.code:<{width}}  {c.title}\n" for c in codes()), plain=plain, pager=not no_pager)
         return 0
     found = find(code) or _kernel_reason(code)
     if found is None:
@@ -42,7 +43,7 @@ def explain(code: str | None, as_json: bool) -> int:
     if as_json:
         print_json({"schema": "nattrace/reasons/1", "reasons": [entry_json(found)]})
         return 0
-    _print(found)
+    put("\n".join(_lines(found, plain)) + "\n", plain=plain, pager=not no_pager)
     return 0
 
 
@@ -65,21 +66,20 @@ def entry_json(entry: object) -> dict[str, object]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in entry._asdict().items()}  # type: ignore[attr-defined]
 
 
-def _print(entry: object) -> None:
+def _lines(entry: object, plain: bool) -> list[str]:
     import sys
 
-    from nattrace.sim.render.style import Style, wants_colour, width_of, wrap
+    from nattrace.sim.render.style import Style, width_of, wrap
 
-    style = Style(wants_colour(sys.stdout))
+    style = Style(coloured(plain))
     width = width_of(sys.stdout)
     e = entry._asdict()  # type: ignore[attr-defined]
-    print(style(f"{e['code']}: {e['title']}", "bold") + f"   ({e['kind']})")
+    lines = [style(f"{e['code']}: {e['title']}", "bold") + f"   ({e['kind']})"]
     for label, text in (("MEANS", e["meaning"]), ("SHOWS", e["shows"])):
-        for i, line in enumerate(wrap(text, width - 8)):
-            print((label if i == 0 else "").ljust(8) + line)
-    for i, line in enumerate(e["cure"]):
-        print(("CURE" if i == 0 else "").ljust(8) + line)
+        lines += [(label if i == 0 else "").ljust(8) + line for i, line in enumerate(wrap(text, width - 8))]
+    lines += [("CURE" if i == 0 else "").ljust(8) + line for i, line in enumerate(e["cure"])]
     if e["kernel"]:
-        print(f"KERNEL  {e['kernel']}")
+        lines.append(f"KERNEL  {e['kernel']}")
     if e["see"]:
-        print(f"SEE     {', '.join(e['see'])}")
+        lines.append(f"SEE     {', '.join(e['see'])}")
+    return lines

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from .table import FLAG, MANY, NUMBER, SNAPSHOT, Option
+from .table import FLAG, MANY, NUMBER, SNAPSHOT, WHY, Option
 from .world import live, load, print_json
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +28,11 @@ def declare(command: F, options: tuple[Option, ...]) -> F:
     return command
 
 
+def screen_options(command: F) -> F:
+    """How text reaches the terminal; the command takes ``plain`` and ``no_pager``."""
+    return declare(command, tuple(option for option in WHY if option.key in ("plain", "no_pager")))
+
+
 def _completes(option: Option) -> Any:
     """What the shell offers as an option's value."""
     from .complete import files, snapshots
@@ -42,4 +47,4 @@ def snapshot_options(command: F) -> F:
     return declare(command, SNAPSHOT)
 
 
-__all__ = ["declare", "live", "load", "print_json", "snapshot_options"]
+__all__ = ["declare", "live", "load", "print_json", "screen_options", "snapshot_options"]

@@ -8,7 +8,8 @@ import click
 
 from . import say
 from .complete import files, hosts, interfaces
-from .options import load, print_json, snapshot_options
+from .options import load, print_json, screen_options, snapshot_options
+from .screen import coloured, put
 
 if TYPE_CHECKING:
     from nattrace.sim.model.world import World
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     "--flows", type=click.IntRange(1, 100000), default=20, help="How many flows (or matches of a kind) to show."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@screen_options
 def what(file: str | None, **options: Any) -> int:
     """For each flow of FILE: where its packets came from and what becomes of them; with --before and --after: which
     packet became which, and where the others vanished.
@@ -72,11 +74,11 @@ def _one(world: World, file: str, options: dict[str, Any]) -> int:
     else:
         import sys
 
-        from nattrace.sim.render.style import Style, wants_colour, width_of
+        from nattrace.sim.render.style import Style, width_of
         from nattrace.sim.render.what_text import stories_text
 
-        text = stories_text(found, width_of(sys.stdout), Style(wants_colour(sys.stdout)), options["flows"])
-        sys.stdout.write(text)
+        text = stories_text(found, width_of(sys.stdout), Style(coloured(options["plain"])), options["flows"])
+        put(text, plain=options["plain"], pager=not options["no_pager"])
     _notes(capture)
     return 0
 
@@ -98,11 +100,11 @@ def _two(world: World, before: str, after: str, options: dict[str, Any]) -> int:
     else:
         import sys
 
-        from nattrace.sim.render.style import Style, wants_colour, width_of
+        from nattrace.sim.render.style import Style, width_of
         from nattrace.sim.render.what_text import matches_text
 
-        text = matches_text(found, width_of(sys.stdout), Style(wants_colour(sys.stdout)), options["flows"])
-        sys.stdout.write(text)
+        text = matches_text(found, width_of(sys.stdout), Style(coloured(options["plain"])), options["flows"])
+        put(text, plain=options["plain"], pager=not options["no_pager"])
     _notes(first)
     _notes(second)
     return 0

@@ -82,6 +82,19 @@ def test_and_not_otherwise(arguments: list[str], rows: int, pager: str, tmp_path
     assert not (tmp_path / "paged").exists()
 
 
+def test_explain_and_what_go_the_same_way(tmp_path: Path) -> None:
+    office = Path(__file__).resolve().parents[3] / "docs" / "examples" / "office"
+    kept = tmp_path / "paged"
+    for arguments in (["explain"], ["what", str(office / "lan.pcap"), "-S", str(office / "router"), "--in", "eth1"]):
+        _, status = on_terminal(*arguments, rows=10, PAGER=f"tee {kept}")
+        assert status == 0
+        assert kept.read_text().count("\n") > 10
+        kept.unlink()
+        shown, _ = on_terminal(*arguments, "--plain", "--no-pager", rows=10, PAGER=f"tee {kept}")
+        assert not kept.exists()
+        assert shown.isascii() and "\x1b" not in shown
+
+
 def test_no_pager_where_there_is_no_terminal(tmp_path: Path) -> None:
     env = os.environ | {"PAGER": f"tee {tmp_path / 'paged'}"}
     subprocess.run([*PROGRAM, *WHY], env=env, check=True, capture_output=True)
