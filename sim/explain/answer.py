@@ -137,11 +137,16 @@ def explain(
     out.unread = unread_rules(trial.world)
     out.expectations = [_parting(out, e) for e in expectations]
     if any(host.conns for host in trial.world.hosts.values()):
-        from .stale import stale_entries, stale_remark
+        from .stale import stale_entries, stale_fixes, stale_remark
 
         out.stale = stale_entries(trial)
         named = code == "stale_entry"
         out.remarks += [stale_remark(one, named) for one in out.stale[:2] if not named or one.wider_hits > 1]
+        if fixes and out.stale and not out.fixes:
+            from .fixes import Fix
+
+            offered = [pair for one in out.stale[:2] for pair in stale_fixes(one) if one.trial.ok]
+            out.fixes = [Fix((edit,), out.stale[0].trial, WORKS, text) for edit, text in offered]
     if symptom is not None:
         _examined(out, symptom, sample if fixes else None)
     return out

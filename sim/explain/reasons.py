@@ -572,7 +572,7 @@ _add(
 )  # fmt: skip
 _add(
     DIAGNOSIS, "entry_expired", "The connection's entry is gone before the connection is",
-    "An entry lives for as long after the last packet as a timeout says: 30 s for UDP that was never answered or only once, 120 s "
+    "An entry lives for as long after the last packet as a timeout says: 30 s for UDP that was answered once at most, 120 s "
     "for a stream, 300 s for TCP data without an acknowledgement, 5 days for TCP. After a longer silence the next packet of the "
     "outside meets no entry: it is not translated back, or a policy drops it.",
     "Works at first, dies when idle: SIP registrations, VPN tunnels, database sessions, ssh behind small routers.",

@@ -1,13 +1,14 @@
 """Other flows, built from the world's own boundaries: what a fix would change besides the flow it is for.
 
-Sources are every host itself and an outsider at every edge; destinations every host's address, an address outside and
-the ones that rules and routes name; services the ports that rules name. The list is the same on every run.
+Sources are every host itself, a neighbour and an outsider at every edge, and addresses just within and just beyond each
+prefix that a rule asks for; destinations every host's address, an address outside, and the same of what rules and routes
+name; services the ports that rules name, and the next ones. The list is the same on every run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -24,25 +25,32 @@ from .whatif import Edit, RuleEdit
 
 OUTSIDE, OUTSIDER = "198.51.100.80", "203.0.113.9"  # RFC 5737: nobody's
 MOST_RULES = 200  # of a table are read for addresses and ports
+MOST_SOURCES = 12  # of a host's rules
 
 Seen = tuple[Any, ...]
+Sources = Callable[[World, Host], Iterable[tuple[str | None, str | None]]]
 
 
 def flows(world: World, question: Question, limit: int) -> list[Question]:
-    """Up to ``limit`` different flows, spread evenly over all combinations."""
+    """Up to ``limit`` flows, spread evenly over all combinations, and a quarter more from the prefixes that rules ask for."""
     if question.family != AF_INET:
         return []
-    every = [q for q in _combinations(world, question) if q.ends() != question.ends()]
+    asked = _spread(_combinations(world, question, _asked_for), question, limit // 4)
+    return [*_spread(_combinations(world, question, _sources), question, limit), *asked]
+
+
+def _spread(combinations: Iterator[Question], question: Question, limit: int) -> list[Question]:
+    every = [q for q in combinations if q.ends() != question.ends()]
     if len(every) <= limit:
         return every
     return [every[i * len(every) // limit] for i in range(limit)]
 
 
-def _combinations(world: World, question: Question) -> Iterator[Question]:
+def _combinations(world: World, question: Question, sources: Sources) -> Iterator[Question]:
     places = list(_destinations(world, question))
     services = list(_services(world))
     for host in world.hosts.values():
-        for in_dev, src in _sources(world, host):
+        for in_dev, src in sources(world, host):
             for dst in places:
                 if dst == src:
                     continue
@@ -72,6 +80,38 @@ def _sources(world: World, host: Host) -> Iterator[tuple[str | None, str | None]
         yield address.dev, OUTSIDER
 
 
+def _asked_for(world: World, host: Host) -> Iterator[tuple[str, str]]:
+    """Both sides of the boundary of each source prefix in the host's rules, by the edge they would come from."""
+    edges = [
+        a
+        for a in host.addresses
+        if a.family == AF_INET and a.local >> 24 != 127 and world.segment_of(host.name, a.dev) is None
+    ]
+    own = {a.local for a in host.addresses}
+    seen: set[int] = set()
+    for table in host.tables if edges else ():
+        for rule in islice(table.all_rules(), MOST_RULES):
+            for text in re.findall(r"-s (\d+\.\d+\.\d+\.\d+(?:/\d+)?)", rule.text):
+                for number in _both_sides(text):
+                    if number in seen or number in own or len(seen) >= MOST_SOURCES:
+                        continue
+                    seen.add(number)
+                    near = [a.dev for a in edges if a.plen < 31 and number in a.network]
+                    said = re.search(r"(?<!! )-i (\S+)", rule.text)
+                    dev = near[0] if near else said[1] if said and said[1] in {a.dev for a in edges} else edges[0].dev
+                    yield dev, format_addr(AF_INET, number)
+
+
+def _both_sides(text: str) -> list[int]:
+    """An address just within a prefix, and the first one beyond it."""
+    try:
+        prefix = parse_prefix(text)
+    except ValueError:
+        return []
+    beyond = prefix.value + (1 << (32 - prefix.plen))
+    return [prefix.value + (prefix.plen < 31), *([beyond] if beyond < 0xE0000000 else [])]
+
+
 def _destinations(world: World, question: Question) -> list[str]:
     found: dict[str, None] = {question.packet["dst"]: None, OUTSIDE: None}
     for host in world.hosts.values():
@@ -80,11 +120,7 @@ def _destinations(world: World, question: Question) -> list[str]:
                 found[format_addr(AF_INET, address.local)] = None
     for rule in _rules(world):
         for text in re.findall(r"(?:-d|--to-destination|--to) (\d+\.\d+\.\d+\.\d+(?:/\d+)?)", rule.text):
-            try:
-                prefix = parse_prefix(text)
-            except ValueError:
-                continue
-            found[format_addr(AF_INET, prefix.value + (prefix.plen < 31))] = None
+            found |= dict.fromkeys(format_addr(AF_INET, number) for number in _both_sides(text)[:1])
     for host in world.hosts.values():
         for routes in host.routes.values():
             for route in routes[:50]:

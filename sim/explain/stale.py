@@ -14,12 +14,13 @@ from ..model.conntrack import Conn
 from ..model.packet import PROTO_NAME, WITH_PORTS
 from ..model.result import Leaf
 from ..model.where import Where
-from ..record import NamedTuple
+from ..model.world import World
+from ..record import NamedTuple, dataclass
 from .parts import Diagnosis
 from .passes import passes_of
 from .spots import end_of
 from .trial import Trial, attempt
-from .whatif import ConntrackDelete
+from .whatif import ConntrackDelete, Edit
 
 
 class Stale(NamedTuple):
@@ -44,6 +45,22 @@ class Stale(NamedTuple):
             "command": self.edit.commands()[0], "other_entries_hit": self.hits,
             "wider_command": self.wider, "wider_hits": self.wider_hits,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAlike:
+    """``conntrack -D`` of all entries of a service that are answered by the same end as ``model``."""
+
+    host: str
+    model: Conn
+    kind = "conntrack"
+
+    def apply(self, world: World) -> World:
+        host = world.hosts[self.host]
+        return world.with_host(host.with_(conns=tuple(c for c in host.conns if not _alike(c, self.model))))
+
+    def commands(self) -> list[str]:
+        return [wider_command(self.model)]
 
 
 def stale_entries(trial: Trial) -> list[Stale]:
@@ -100,15 +117,23 @@ def stale_remark(one: Stale, named: bool = False) -> Diagnosis:
 
     ``named``: the diagnosis has said it already; what is left are the other entries in its case.
     """
-    return Diagnosis("stale_entry", _others(one).removeprefix("; ") if named else _text(one), _where(one))
+    return Diagnosis("stale_entry", _others(one) if named else f"{_text(one)}{_others(one, '; ')}", _where(one))
+
+
+def stale_fixes(one: Stale) -> list[tuple[Edit, str]]:
+    """Deleting the entry, and where others are in its case, deleting all of them: each with what it does."""
+    found: list[tuple[Edit, str]] = [(one.edit, f"the rules decide again: goes as {one.new}{hit_words(one.hits)}")]
+    if one.wider_hits > 1:
+        wide = DeleteAlike(one.host, one.conn)
+        found.append((wide, f"the same for all {one.wider_hits} entries with the old translation"))
+    return found
 
 
 def _text(one: Stale) -> str:
-    text = (
+    return (
         f"the connection is in the conntrack table of {one.host} already ({one.conn.where}): it goes on as {one.old}; a new "
-        f"one would go as {one.new}. {one.edit.commands()[0]} makes the rules decide again"
+        f"one would go as {one.new}"
     )
-    return text + hit_words(one.hits) + _others(one)
 
 
 def hit_words(others: int) -> str:
@@ -118,15 +143,15 @@ def hit_words(others: int) -> str:
     return f", and hits {others} other {'entry' if others == 1 else 'entries'}"
 
 
-def _others(one: Stale) -> str:
+def _others(one: Stale, joint: str = "") -> str:
     more = one.wider_hits - 1
     if more < 1:
         return ""
-    return f"; {more} other {'entry keeps' if more == 1 else 'entries keep'} the old translation on {one.host}: {one.wider}"
+    return f"{joint}{more} other {'entry keeps' if more == 1 else 'entries keep'} the old translation on {one.host}"
 
 
 def _where(one: Stale) -> tuple[Where, ...]:
     return (one.conn.where,) if one.conn.where is not None else ()
 
 
-__all__ = ["Stale", "hit_words", "stale_entries", "stale_remark", "wider_command"]
+__all__ = ["Stale", "hit_words", "stale_entries", "stale_fixes", "stale_remark", "wider_command"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -17,13 +18,14 @@ from nattrace.sim.model.world import World
 from nattrace.sim.render.schema import why as why_schema
 from nattrace.sim.render.text import render
 from nattrace.sim.snapshot.conntrack import read_conntrack
+from nattrace.sim.snapshot.load import load_world
 from nattrace.sim.snapshot.problems import Problems
 
 from ...smallest.broken import sound
 
+OFFICE = Path(__file__).resolve().parents[3] / "docs" / "examples" / "office"
 DNS = "udp 10.0.0.2:40000 -> 9.9.9.9:53 at client"
 PUBLISHED = "udp 192.0.2.9:4000 -> 203.0.113.2:5300 in eth1 at router"
-DNAT = RuleEdit("router", "-t nat -A PREROUTING -i eth1 -p udp --dport 5300 -j DNAT --to-destination 10.0.1.2:5300")
 OPEN = RuleEdit("router", "-I FORWARD -p udp -j ACCEPT")
 
 
@@ -59,18 +61,20 @@ def test_an_uplink_that_is_not_used_any_more() -> None:
 
 def test_a_target_that_the_rules_have_left_is_named_though_the_flow_gets_through() -> None:
     """DNAT changed from one server to another: the steady sender still reaches the old one."""
-    old = [entry("192.0.2.9", 4000 + i, "203.0.113.2", 5300, "10.0.1.77", "192.0.2.9") for i in range(3)]
-    other = entry("192.0.2.9", 4000, "203.0.113.2", 5301, "10.0.1.77", "192.0.2.9")
-    world = with_entries(apply_all(sound(), [DNAT, OPEN]), *old, other)
-    found = asked(PUBLISHED, world)
+    old = {"conntrack": OFFICE / "conntrack-old.txt"}
+    world = load_world(OFFICE / "router", single_files=old)
+    found = asked("udp 198.51.100.9:4000 -> 198.51.100.1:8053 in eth0", world)
     (stale,) = found.stale
-    assert "10.0.1.77" in stale.old and "10.0.1.2:5300" in stale.new
+    assert "192.168.1.9:53" in stale.old and "192.168.1.7:53" in stale.new
     assert (
-        stale.wider == "conntrack -D -p udp -d 203.0.113.2 --dport 5300 --reply-src 10.0.1.77" and stale.wider_hits == 3
+        stale.wider == "conntrack -D -p udp -d 198.51.100.1 --dport 8053 --reply-src 192.168.1.9"
+        and stale.wider_hits == 3
     )
     document = found.to_json()
     jsonschema.validate(document, why_schema())
     assert document["stale_entries"][0]["other_entries_hit"] == 0 and document["stale_entries"][0]["wider_hits"] == 3
+    commands = [c for f in found.fixes if f.result == WORKS for _, c in f.steps()]
+    assert commands == [stale.edit.commands()[0], stale.wider]
     assert "2 other entries keep the old translation" in " ".join(render(found, width=200).split())
 
 
