@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ...sim.errors import MissingFacility
 from . import bpfsys, btf, compile, pcap, plan, prologue
-from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE
+from .event import AF_INET, AF_INET6, EVENT, KIND, TUPLE, join
 from .filter import Filter
 from .netns import Namespace
 from .nfnl.queues import wait_until_empty
@@ -74,6 +74,7 @@ STREAMS = ("tap", "rx", "tx", "drop", "icmp_send", "fib", "neigh", "tcp_reset") 
 ALL_STREAMS = (*STREAMS, "consume", "xmit")
 POLL = 0.002  # seconds between two looks at a ring that holds fewer than FEW events
 FEW = 4096
+MAX_LOSSES = 1_000_000  # records of losses that are kept
 WATCHED_MAP = 10
 KPROBE_MAPS = (
     (bpfsys.HASH, kprobes.PLACE.size, kprobes.OWED.size, kprobes.MAX_PLACES, "nt_places", 0),
@@ -318,6 +319,8 @@ class Session:
         lost = self._loss_ring.read()
         if lost is not None:
             self._losses.append(lost)
+            while sum(map(len, self._losses)) > MAX_LOSSES and len(self._losses) > 1:
+                self._losses.pop(0)  # of packets long told
 
     def _cpu(self) -> Events:
         return np.frombuffer(self._cpu_memory, CPU, self._cpus).copy()
@@ -328,9 +331,12 @@ class Session:
         return {kind.name: int(lost[kind]) for kind in KIND if kind.name in self.streams}
 
     def losses(self) -> tuple[Events, int]:
-        """(records of lost events, how many more were lost without a record); for group.group()."""
+        """(records of lost events, how many more were lost without a record); for group.group().
+
+        Of a session that loses without end the latest million are kept; loss() counts them all.
+        """
         self._read_losses()
-        records = np.concatenate(self._losses) if self._losses else np.zeros(0, LOSS)
+        records = join(self._losses, LOSS)
         return records, int(self._cpu()["unlogged"].sum())
 
     def emitted(self) -> int:
