@@ -366,7 +366,7 @@ TRANSPORT = (
     Case("udp socket filter", "SOCKET_FILTER", sends(5001), says="attached to its socket", before=_filtered("udp")),
     Case("tcp socket filter", "SOCKET_FILTER", frame(lambda: ip() / tcp()), says="attached to its socket", before=_filtered("tcp")),
     Case("udp buffer full", "SOCKET_RCVBUFF", sends(5001, count=40, data=bytes(900)), says="receive buffer is full", before=_small_buffer),
-    Case("closed unread", "NOT_SPECIFIED", _closes_unread, says="closed its socket"),
+    Case("closed unread", "NOT_SPECIFIED", _closes_unread, "delivered_local", "before the program read it"),
     Case("a capture is too slow", "PACKET_SOCK_ERROR", sends(5001, count=40, data=bytes(900)), says="capture", before=_small_capture),
 )  # fmt: skip
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ...sim.model.world import Host
     from .story import Story
 
+AFTER_DELIVERY = frozenset({f"{PREFIX}SOCKET_CLOSE", f"{PREFIX}QUEUE_PURGE"})
 BY_CHAIN = frozenset({f"{PREFIX}NETFILTER_DROP"})
 ANY = ("0.0.0.0", "::")
 
@@ -411,6 +412,11 @@ def explain_story(story: Story, host: Host | None) -> Why:
         where = hop.host if hop is not None else "a router"
         text = f"The ttl is used up at {where}, which would have to forward the packet; its sender was told."
         return Why("ttl_exceeded", text, (), ("traceroute   (a loop, or a ttl that is too low)",))
+    if end.reason.code == "delivered_local":
+        text = (
+            f"A socket of {end.at.get('host')} took it and was closed, or connected anew, before the program read it."
+        )
+        return Why("delivered_local", text, (), ("of a FIN, or of what came too late, that is the ordinary end",))
     if end.outcome == "rejected":
         return why._replace(code="rejected_by_rule", text=f"{why.text.rstrip('.')} rejected it and told the sender.")
     too_big = (3, 4) in answers or (v6 and (2, 0) in answers)

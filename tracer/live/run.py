@@ -257,6 +257,10 @@ def _residue(spaces: list[Namespace]) -> None:
     from . import residue
 
     found = residue.find(spaces)
+    until = time.monotonic() + 3
+    while found and time.monotonic() < until:  # the kernel frees programs a moment after their last descriptor
+        time.sleep(0.1)
+        found = residue.find(spaces)
     _say("nothing is left behind" if not found else "left behind: " + ", ".join(map(str, found)))
 
 

@@ -392,7 +392,8 @@ class _Builder:
         name, place = self.scene.reason(int(event["reason"])), self.scene.symbol(int(event["aux"]))
         meant = drops.meant(name, place)
         at = at | {"interface": hop.out_dev if self.sent or self.hook in (OUT, POST) else hop.in_dev}
-        end = End("dropped", at, Reason(meant.code, meant.sentence), name, place, meant.layer == drops.TRANSPORT)
+        had = meant.name in drops.AFTER_DELIVERY and self.hook == IN
+        end = End("dropped", at, Reason(meant.code, meant.sentence), name, place, had or meant.layer == drops.TRANSPORT)
         return ended(end, [r for r in self.story.responses if r.sender == hop.host])
 
 
@@ -401,6 +402,8 @@ def ended(end: End, answers: list[Response]) -> End:
     name, outcome, code = drops.meant(end.drop or "", end.place).name, "dropped", end.reason.code
     if name.endswith("_NO_SOCKET"):
         outcome = "delivered"
+    elif name in drops.AFTER_DELIVERY and end.at.get("hook") == "INPUT":
+        outcome, code = "delivered", "delivered_local"  # a socket had it, and was closed before anybody read it
     elif name in drops.BY_CHAIN and answers:
         outcome, code = "rejected", "rejected_by_rule"
     elif answers and not end.transport:
