@@ -176,8 +176,8 @@ def observed_of(observation: Observation, result: dict[str, Any]) -> dict[str, A
     """What to pin: where the packet ended and with which drawn values."""
     mains = [f for f in merge_fragments(observation.finals) if f.main]
     if not mains:
-        gone = next((o["outcome"] for o in result.get("outcomes", ()) if o["outcome"] in GONE), None)
-        return {"outcome": gone} if gone else {}
+        gone = [o["outcome"] for o in result.get("outcomes", ()) if o["outcome"] in GONE]
+        return {"outcome": gone[0]} if len(gone) == 1 else {}  # several: the counters tell (runner.keep_fitting)
     ends = [predicted_finals(o, result, answers=False) for o in result.get("outcomes", ())]
     final = next((f for f in mains if any(not match_finals(end, [f]) for end in ends)), mains[-1])
     out: dict[str, Any] = {"outcome": "left" if final.kind == "left" else "delivered", "host": final.host}

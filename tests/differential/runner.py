@@ -199,7 +199,22 @@ def ask(simulator: Any, observation: Observation) -> tuple[dict[str, Any], str]:
         simulator.worlds, simulator.lost = twin.worlds, twin.lost
         return result, certainty
     simulator.feed({**record, "observed": observed_of(observation, result)})
+    keep_fitting(simulator, observation)
     return result, certainty
+
+
+def keep_fitting(simulator: Any, observation: Observation) -> None:
+    """Of the worlds that the observation leaves, go on in those whose rules counted what the kernel's did."""
+    if len(simulator.worlds) < 2:
+        return
+    fit = [
+        (weight, state)
+        for weight, state in simulator.worlds
+        if all(not counters_diff(c, dict(state.host(h).counters)) for h, c in observation.counters.items())
+    ]
+    total = sum(weight or 0.0 for weight, _ in fit)
+    if fit:
+        simulator.worlds = [(weight / total if weight and total else weight, state) for weight, state in fit]
 
 
 def _compare_conntrack(kernel: KernelRun, simulator: Any, verdict: Verdict) -> None:
