@@ -40,7 +40,8 @@ def desk_page(name: str, world: World) -> str:
 <p class='busy' role='status'></p>
 <div class='answers'></div>
 <section class='tables'><h3>What the snapshot holds</h3><div class='tools' role='group' aria-label='tables'>{tabs}</div>
-<div class='find' hidden><label for='text'>Rows with</label> <input id='text' spellcheck='false'></div>
+<div class='find' hidden><label for='text'>Rows with</label> <input id='text' spellcheck='false'>
+<span class='looking' role='status'></span></div>
 <div class='scroll' tabindex='0' role='region' aria-label='table'></div>
 <div class='tools'><button type='button' class='more' hidden>more rows</button></div></section>
 </main>"""

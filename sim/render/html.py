@@ -93,7 +93,10 @@ def _verdict(x: Explanation) -> Iterator[str]:
     if x.before is not None:
         edits = "".join(f"<li><code>{safe(e)}</code></li>" for e in x.edits)
         yield f"<section class='with'><h3>With</h3><ul>{edits}</ul>"
-        yield f"<p><b>Before:</b> {safe(x.before.verdict)} <code>{safe(x.before.code)}</code></p></section>"
+        yield f"<p><b>Before:</b> {safe(x.before.verdict)} <code>{safe(x.before.code)}</code></p>"
+        before = journeys(x.before)[0]
+        pictures = part(wide(before), "wide", False) + part(tall(before), "tall", False)
+        yield f"<details><summary>The way before the change</summary>{pictures}</details></section>"
     if x.cause:
         yield f"<section class='why'><h3>Why</h3><p>{safe(x.cause)}</p></section>"
     for note in notes(x):

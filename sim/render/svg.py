@@ -56,12 +56,12 @@ MARKERS = (
 )
 
 
-def part(drawing: Drawing, name: str) -> str:
-    """One picture of a page: its groups can be reached and chosen. ``name``: the class that decides when it is shown."""
-    body = "".join(_shapes(drawing.shapes, True))
+def part(drawing: Drawing, name: str, chosen: bool = True) -> str:
+    """One picture of a page. ``name``: the class that decides when it is shown; ``chosen``: its groups can be chosen."""
+    body = "".join(_shapes(drawing.shapes, chosen))
     return (
         f'<svg class="picture {name}" viewBox="-3 0 {drawing.width + 6:g} {drawing.height:g}" '
-        f'role="group" aria-label="{safe(drawing.about)}">{body}</svg>'
+        f'role="{"group" if chosen else "img"}" aria-label="{safe(drawing.about)}">{body}</svg>'
     )
 
 

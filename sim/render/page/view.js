@@ -76,6 +76,7 @@
   async function rows(start) {
     const mine = ++asking, name = table, text = $("#text").value;
     problem(null);
+    $(".looking").textContent = "looking …"; // many rules are read when somebody looks through them for the first time
     try {
       const found = await ask(`table?${new URLSearchParams({ name, text, offset: start })}`);
       if (mine !== asking) return; // somebody wants another one meanwhile
@@ -94,7 +95,11 @@
       if (!offset) region.append(make("p", "nothing", { className: "dim" }));
       $(".more").hidden = !found.more;
       region.dataset.shown = `${name} ${text}`;
-    } catch (error) { problem(error); }
+    } catch (error) {
+      problem(error);
+    } finally {
+      if (mine === asking) $(".looking").textContent = "";
+    }
   }
   function line(row, columns) {
     const found = make("tr");
