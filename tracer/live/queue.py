@@ -32,19 +32,18 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...sim.errors import InputError, MissingFacility, NattraceError
 from ...sim.model.rule import HOOK_NAME
-from .ctevents import ConntrackEvent, decode_entry
 from .flow import FlowKey
 from .nfnl.listing import rule_counters
 from .nfnl.queues import queue_states
 from .nfnl.sock import InNetns, Refused, entered, no_privilege
 from .nfnl.tables import OwnerTable, counter, expression, match, match_entry
 from .nfnl.tracking import tracking_reason
-from .nfnl.wire import QUEUE, attribute, attributes, be32, error_of, message, messages, number
+from .nfnl.wire import QUEUE, attribute, be32, error_of, message, messages
+from .queue_packet import Seen, TapPoint
 from .rules.book import RuleBook
 from .rules.nftrace import QUEUES_OF_OTHERS, needs_changes
 
@@ -57,55 +56,6 @@ F_FAIL_OPEN, F_CONNTRACK, F_GSO = 1, 2, 4
 COPY_PACKET, LARGEST = 2, 65531
 CSUM_NOT_READY, GSO = 1, 2  # NFQA_SKB_INFO
 DRAIN = 0.05  # seconds without a packet after the rules are gone
-CTINFO = {0: "ESTABLISHED", 1: "RELATED", 2: "NEW", 3: "ESTABLISHED", 4: "RELATED", 7: "UNTRACKED"}
-
-
-class TapPoint(NamedTuple):
-    """Where to look: before everything of a later priority at that hook."""
-
-    hook: int
-    priority: int
-
-    def __str__(self) -> str:
-        return f"{HOOK_NAME[self.hook]} {self.priority}"
-
-
-class Seen:
-    """A packet as it was at a tap. ``entry``: its conntrack entry, None without one; ``ctinfo``: the state word."""
-
-    __slots__ = (
-        "__dict__", "ctinfo", "ctinfo_number", "data", "entry", "full_length", "id", "indev", "mark", "outdev", "point", "reply",
-        "skb_info", "time", "uid",
-    )  # fmt: skip
-
-    def __init__(self, point: TapPoint, body: bytes, now: int) -> None:
-        a = attributes(body)
-        self.point, self.time = point, now
-        self.id = struct.unpack_from(">I", a[1])[0] if 1 in a else 0
-        self.mark = number(a.get(3)) or 0
-        self.indev, self.outdev = number(a.get(5)), number(a.get(6))
-        self.data = a.get(10, b"")
-        self.full_length = number(a.get(13)) or len(self.data)
-        self.skb_info = number(a.get(14)) or 0
-        self.uid = number(a.get(16))
-        info = number(a.get(12))
-        self.ctinfo_number = info
-        self.ctinfo = None if info is None else CTINFO.get(info, str(info))
-        self.reply = info in (3, 4)
-        self.entry: ConntrackEvent | None = decode_entry(a[11], _family(self.data), now) if 11 in a else None
-
-    @cached_property
-    def packet(self) -> Any:
-        """The packet as scapy has it (a copy each time it is first asked for)."""
-        from .dissect import dissect
-
-        return dissect(self.data)
-
-    def header(self) -> dict[str, Any]:
-        """As ``simulate`` writes packets, the mark with it."""
-        from .dissect import header
-
-        return header(self.data) | {"mark": self.mark}
 
 
 class Held:
@@ -424,7 +374,3 @@ def _bind(netns: InNetns | None, point: TapPoint, max_len: int, hold: bool, take
     raise MissingFacility(
         f"no queue can be bound ({error})", remedy="cat /proc/net/netfilter/nfnetlink_queue shows who holds them"
     )
-
-
-def _family(data: bytes) -> int:
-    return 10 if data[:1] and data[0] >> 4 == 6 else 2

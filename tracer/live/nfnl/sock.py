@@ -36,7 +36,7 @@ from .wire import (
 )
 
 NETLINK_NETFILTER = 12
-SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK = 270, 1, 11, 12
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP = 270, 1
 SO_RCVBUFFORCE, SO_MEMINFO, SK_MEMINFO_DROPS = 33, 55, 8
 ANSWER_TIMEOUT = 10.0  # seconds; the kernel answers at once, or the machine is in trouble
 LARGEST = 1 << 18  # of one datagram
@@ -116,9 +116,7 @@ class Nfnl:
     def request(self, kind: int, family: int, body: bytes, resource: int = 0, flags: int = 0) -> None:
         """One request that is acknowledged. Raises Refused."""
         sequence = self._next()
-        self.socket.send(
-            message(kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, family, resource, body)
-        )  # fmt: skip
+        self.socket.send(message(kind, NLM_F_REQUEST | NLM_F_ACK | flags, sequence, family, resource, body))
         for answer in self._answers():
             if answer.type == NLMSG_ERROR and answer.sequence == sequence:
                 _raise(answer, f"request {kind:#x}")

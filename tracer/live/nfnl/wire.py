@@ -19,11 +19,11 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 NLA_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 
 # subsystems, the high byte of a message type
-CTNETLINK, QUEUE, LOG, NFTABLES, HOOKS = 1, 3, 4, 10, 12
+CTNETLINK, QUEUE, LOG, NFTABLES = 1, 3, 4, 10
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
 
 # multicast groups, enum nfnetlink_groups
-GROUP_CT_NEW, GROUP_CT_UPDATE, GROUP_CT_DESTROY, GROUP_NFTABLES, GROUP_NFTRACE = 1, 2, 3, 7, 9
+GROUP_CT_NEW, GROUP_CT_UPDATE, GROUP_CT_DESTROY, GROUP_NFTRACE = 1, 2, 3, 9
 
 # families, include/uapi/linux/netfilter.h
 INET, IPV4, ARP, NETDEV, BRIDGE, IPV6 = 1, 2, 3, 5, 7, 10
