@@ -7,61 +7,15 @@ same :class:`~.journey.Journey`; ``roles`` name what a shape is, and a renderer'
 
 from __future__ import annotations
 
-from ..record import NamedTuple, dataclass, field
-from .journey import ARRIVE, FORWARDED, FWD, IN, LEAVE, NEIGHBOUR, OUT, POST, PRE, PROCESS, ROUTE, Event, Journey, Pass
+from ..record import NamedTuple
+from .drawing import Box, Drawing, Group, Path, Point, Text
+from .journey import ARRIVE, FWD, IN, LEAVE, NEIGHBOUR, OUT, POST, PRE, PROCESS, ROUTE, Event, Journey, Pass
 from .style import fit, wrap
 
 CHAR, LINE = 6.65, 15.0  # of the 11 pixel monospace face that every renderer sets
 BOLD = 8.2  # of the 13 pixel face of titles, at most
 HEAD, PAD, GAP = 22.0, 7.0, 26.0
 MOST_LINES = 4  # of a cell; the step list has them all
-Point = tuple[float, float]
-
-
-class Box(NamedTuple):
-    x: float
-    y: float
-    w: float
-    h: float
-    role: str
-    radius: float = 4
-
-
-class Text(NamedTuple):
-    x: float
-    y: float
-    text: str
-    role: str
-    anchor: str = "start"
-
-
-class Path(NamedTuple):
-    """A line through points; ``arrow``: it points at its last one."""
-
-    points: tuple[Point, ...]
-    role: str
-    arrow: bool = True
-
-
-class Group(NamedTuple):
-    """Shapes that belong to steps and can be chosen together. ``label``: what a screen reader says."""
-
-    steps: tuple[int, ...]
-    label: str
-    shapes: tuple[Box | Text | Path, ...]
-
-
-@dataclass(slots=True)
-class Drawing:
-    """What to draw, first things first. ``about``: the picture in one sentence."""
-
-    width: float
-    height: float = 0
-    about: str = ""
-    shapes: list[Box | Text | Path | Group] = field(default_factory=list)
-
-    def add(self, *shapes: Box | Text | Path | Group) -> None:
-        self.shapes += shapes
 
 
 class Frame(NamedTuple):
@@ -431,4 +385,4 @@ def _column(d: Drawing, one: Pass, y: float) -> float:
     return y
 
 
-__all__ = ["FORWARDED", "Box", "Drawing", "Group", "Path", "Text", "tall", "wide"]
+__all__ = ["tall", "wide"]

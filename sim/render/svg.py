@@ -8,7 +8,8 @@ from html import escape
 from pathlib import Path as File
 from typing import TYPE_CHECKING
 
-from .picture import Box, Drawing, Group, Path, Text, wide
+from .drawing import Box, Drawing, Group, Path, Text
+from .picture import wide
 from .style import clean
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from pathlib import Path
 import nattrace as nt
 import pytest
 from nattrace.sim.render import dot, markdown, mermaid, svg
+from nattrace.sim.render.drawing import Box, Group, Text
 from nattrace.sim.render.html import page
 from nattrace.sim.render.journey import journeys
-from nattrace.sim.render.picture import Box, Group, Text, tall, wide
+from nattrace.sim.render.picture import tall, wide
 from nattrace.tracer import cli
 
 QUESTIONS = [
