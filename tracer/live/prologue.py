@@ -61,6 +61,8 @@ def usable(filter: Filter) -> bool:
     side = (filter.ifindex, filter.mark, filter.uid, filter.pcap)
     if not filter.terms or any(value is not None for value in side):
         return False
+    if any((term.proto, term.src, term.dst) == (None, None, None) for term in filter.terms):
+        return False
     return all(not (term.sport or term.dport) or term.proto not in (None, *ICMP) for term in filter.terms)
 
 
@@ -99,7 +101,8 @@ def _tuple(code: _Code, filter: Filter, base: int) -> None:
     for term in filter.terms:
         over = code.fresh()
         _family_and_protocol(code, term, over)
-        for turned in (False,) if term.one_way else (False, True):
+        ends = any(part is not None for part in (term.src, term.dst, term.sport, term.dport))
+        for turned in (False,) if term.one_way or not ends else (False, True):  # else the second is out of reach
             other = code.fresh()
             _ends(code, term, base, turned, other)
             code.add(GO, to="judge")

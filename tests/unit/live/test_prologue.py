@@ -143,3 +143,20 @@ def test_what_it_cannot_judge_it_leaves_alone() -> None:
         replace(plain, pcap="udp"),
     ):
         assert prologue.tap(wanted, MACROS, 77) == b""
+
+
+def test_no_instruction_is_out_of_reach() -> None:
+    """The verifier refuses a program with such a one: a protocol alone has no ends to compare in two directions."""
+    for wanted in (Filter.of(proto="udp"), Filter.of(proto="udp", src="10.0.0.1"), Filter.of(src="10.0.0.1")):
+        code = prologue.tap(wanted, MACROS, 77)
+        size, reached, todo = len(code) // 8, set(), [0]
+        while todo:
+            at = todo.pop()
+            if at in reached or at == size:
+                continue
+            reached.add(at)
+            op, _, off, _ = struct.unpack_from("<BBhi", code, 8 * at)
+            jumps = op & 7 in (5, 6) and op not in (0x85, 0x95)
+            todo += [at + 1 + off] if jumps else []
+            todo += [at + 1] if op not in (0x05, 0x95) else []
+        assert reached == set(range(size))
