@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import bisect
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -57,6 +58,7 @@ class Scene:
     tracking: dict[int, bool] = field(default_factory=dict)
     symbols: dict[int, str] = field(default_factory=dict)
     live: bool = False  # whether this machine may be asked for what is not known yet
+    _tell_reasons: Callable[[], dict[int, str]] | None = field(default=None, repr=False)  # costs a walk over all types
     _spaces: dict[int, Any] = field(default_factory=dict, repr=False)
     _at: dict[tuple[int, int, int], list[Tap]] = field(default_factory=dict, repr=False)
 
@@ -64,7 +66,7 @@ class Scene:
     def of(cls, session: Session | QueueSession) -> Scene:
         """Asks the namespaces of a session that is open."""
         scene = cls(
-            reasons=session.reasons(), streams=session.streams, missing=dict(session.missing), live=True,
+            _tell_reasons=session.reasons, streams=session.streams, missing=dict(session.missing), live=True,
             names={ns.inum: ns.name for ns in session.namespaces}, _spaces={ns.inum: ns for ns in session.namespaces},
         )  # fmt: skip
         for ns in session.namespaces:
@@ -116,6 +118,8 @@ class Scene:
 
     def reason(self, number: int) -> str:
         """The name of a drop reason."""
+        if not self.reasons and self._tell_reasons is not None:
+            self.reasons, self._tell_reasons = self._tell_reasons(), None
         return self.reasons.get(number, f"reason {number}")
 
     def symbol(self, address: int) -> str:
@@ -127,6 +131,7 @@ class Scene:
     # --- JSON
 
     def to_json(self) -> dict[str, Any]:
+        self.reason(0)
         return {
             "names": {str(k): v for k, v in self.names.items()},
             "devices": [[inum, number, name] for (inum, number), name in self.devices.items()],

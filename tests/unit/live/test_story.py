@@ -17,6 +17,7 @@ from nattrace.tracer.live.group import group
 from nattrace.tracer.live.plan import Chain
 from nattrace.tracer.live.render.jsonl import event_line, story_line
 from nattrace.tracer.live.render.pcapng import PcapngWriter
+from nattrace.tracer.live.render.text import event_line as text_line
 from nattrace.tracer.live.render.text import story_text
 from nattrace.tracer.live.scene import ATTACHED, Scene, Tap
 from nattrace.tracer.live.session import LOSS
@@ -295,6 +296,11 @@ def test_a_scene_outlives_its_session() -> None:
 
 
 def test_text_from_outside_is_harmless() -> None:
-    told = scene(names={ROUTER: "rou\x1b[31mter", SERVER: "server"})
-    text = story_text(story_of(Packet().forwarded().events(), told, 1), None, 80, Style(), verbose=True)
-    assert "\x1b" not in text
+    told = scene(
+        names={ROUTER: "rou\x1b[31mter", SERVER: "server"}, devices={(ROUTER, 2): "e\x1b[2J", (ROUTER, 3): "e\nx"}
+    )
+    story = story_of(Packet().forwarded().events(), told, 1)
+    text = story_text(story, None, 80, Style(), verbose=True)
+    assert "\x1b" not in text and "\x1b" not in story_text(story, None, 80, Style(), quiet=True)
+    for event in story.events:
+        assert text_line(event, told, 0, 1).isprintable()

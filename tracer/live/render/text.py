@@ -25,7 +25,7 @@ def story_text(
 ) -> str:
     """The whole story, each line no wider than ``width``."""
     lines = [verdict(story, why)] if quiet else [*_verdict(story, why, width), *_body(story, why, width, verbose)]
-    return "".join(style(line.text.rstrip(), *line.paint) + "\n" for line in lines)
+    return "".join(style(clean(line.text.rstrip()), *line.paint) + "\n" for line in lines)
 
 
 def verdict(story: Story, why: Why | None) -> Line:
@@ -150,7 +150,7 @@ def event_line(event: Any, scene: Scene, start: int, number: int) -> str:
         told += [f"ttl {int(event['ttl'])}", f"len {int(event['len'])}"]
         state = steps.conntrack_text(event, scene.tracked(inum)) if kind == KIND.tap else None
         told += [state] if state else []
-    return f"#{number} {(int(event['ts']) - start) / 1000:+10.1f} µs  {where:<44} {'  '.join(told)}"
+    return clean(f"#{number} {(int(event['ts']) - start) / 1000:+10.1f} µs  {where:<44} {'  '.join(told)}")
 
 
 def what(event: Any, kind: KIND, scene: Scene, inum: int) -> str:
