@@ -53,8 +53,9 @@ static void (*ring_submit)(void *data, u64 flags) = (void *)132;
 #define STATUS_OF(name, ct) ENTRY_GET(u32, name, ct, O_CT_STATUS)
 
 #if FETCH
-/* the loader makes this an atomic fetch-and-add: an interrupt may count in between */
-#define COUNT_UP(value, at) asm volatile("lock *(u64 *)(%1 + 0) += %0" : "+r"(value) : "r"(at) : "memory")
+/* The loader makes this an atomic fetch-and-add: an interrupt may count in between. It knows it by its offset, which
+ * becomes 0; no other addition may be changed so, for the compiler trusts those to leave their operand alone. */
+#define COUNT_UP(value, at) asm volatile("lock *(u64 *)(%1 + 2030) += %0" : "+r"(value) : "r"(at) : "memory")
 #else
 #define COUNT_UP(value, at) ({ value = *(volatile u64 *)(at); *(volatile u64 *)(at) = value + 1; })
 #endif

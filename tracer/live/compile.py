@@ -35,6 +35,7 @@ CONFIG = 0x7EED0300  # low word: size << 16 | offset in the configuration
 PRIORITY, KIND, CAST, PCAP = 0x7EED1234, 0x7EED1235, 0x7EED0001, 0x7EED0003
 LD_IMM64, CALL, ATOMIC64, MOV64_IMM = 0x18, 0x85, 0xDB, 0xB7
 BPF_FETCH = 1
+SEQUENCE = 2030  # the offset by which the counter of events is known
 
 HEADERS = {
     "include/linux/types.h": """
@@ -260,9 +261,8 @@ def link(
             insns[at] = struct.pack("<BBhi", op, 2 << 4, 0, cast)
         elif op == CALL and regs == 0 and imm == PCAP:
             calls.append(at)
-        elif op == ATOMIC64 and imm == 0:
-            if off == 0:  # the sequence counter, the first field of struct cpu; mere counters lie elsewhere
-                insns[at] = struct.pack("<BBhi", op, regs, off, BPF_FETCH)
+        elif op == ATOMIC64 and off == SEQUENCE:
+            insns[at] = struct.pack("<BBhi", op, regs, 0, BPF_FETCH)
         at += 1
     for place in calls:
         if pcap is None:  # never reached: the flag that leads here is off

@@ -32,16 +32,11 @@ def test_configuration_becomes_constants_of_its_width() -> None:
 
 
 def test_a_priority_a_cast_and_a_counter() -> None:
-    code = (
-        insn(0xB7, 1, 0, compile.PRIORITY)
-        + insn(0x85, 0, 0, compile.CAST)
-        + insn(0xDB, 0x12, 0, 0)
-        + insn(0xDB, 0x12, 48, 0)
-    )
-    done = compile.link(code, {}, b"", 4711, {compile.PRIORITY: -199})
-    assert done == insn(0xB7, 1, 0, -199) + insn(0x85, 2 << 4, 0, 4711) + insn(0xDB, 0x12, 0, 1) + insn(
-        0xDB, 0x12, 48, 0
-    )
+    code = insn(0xB7, 1, 0, compile.PRIORITY) + insn(0x85, 0, 0, compile.CAST)
+    counters = insn(0xDB, 0x12, compile.SEQUENCE, 0) + insn(0xDB, 0x12, 0, 0)
+    done = compile.link(code + counters, {}, b"", 4711, {compile.PRIORITY: -199})
+    assert done[:16] == insn(0xB7, 1, 0, -199) + insn(0x85, 2 << 4, 0, 4711)
+    assert done[16:] == insn(0xDB, 0x12, 0, 1) + insn(0xDB, 0x12, 0, 0), "only the counter of events fetches"
 
 
 def test_an_expression_is_called_behind_the_program() -> None:
