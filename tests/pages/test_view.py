@@ -201,3 +201,25 @@ def test_ctrl_c_ends_it_cleanly() -> None:
             _, errors = running.communicate(timeout=10)
     assert running.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_its_address_as_json() -> None:
+    from jsonschema import Draft202012Validator
+    from nattrace.sim.render.schema import SCHEMAS
+
+    words = [
+        sys.executable,
+        "-c",
+        "from nattrace.tracer.cli import main; main()",
+        "view",
+        "private-namespace",
+        "--no-browser",
+        "--json",
+    ]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        document = json.loads(running.stdout.readline())
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=10)
+    Draft202012Validator(SCHEMAS["view"]()).validate(document)
+    assert document["url"].startswith("http://127.0.0.1:")
