@@ -215,7 +215,8 @@ def _tcp(ctx: Ctx, skb: Skb) -> Delivery:
 def _to_listener(ctx: Ctx, skb: Skb, listener: Socket) -> Delivery:
     """A SYN opens a connection; anything else belongs to none."""
     if skb.tcp_flags & (TH_SYN | TH_ACK | TH_RST | TH_FIN) == TH_SYN:
-        ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = "bound"
+        kind = "transparent" if listener.transparent else "bound"
+        ctx.hs.match_state[_flow_key(skb.proto, skb.dst, skb.dport, skb.src, skb.sport)] = kind
         if skb.tproxy is listener:
             return Delivery("socket", listener, "the socket that TPROXY assigned")
         return _to(ctx, listener)

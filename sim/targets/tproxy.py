@@ -121,6 +121,13 @@ def _sockets(ctx: Ctx, skb: Skb, addr: int, port: Number) -> list[Socket]:
 
 def _connected(ctx: Ctx, skb: Skb) -> Socket | None:
     """NF_TPROXY_LOOKUP_ESTABLISHED; a connected UDP socket counts only where it is bound to an address too."""
+    from ..engine.sockets import sent_from_here
+
+    flow = ("socket", skb.proto, skb.dst, skb.dport, skb.src, skb.sport)
+    if sent_from_here(ctx, flow):
+        ours = ctx.hs.match_state[flow] == "transparent"  # remember(): a process that sent; or TPROXY gave it its SYN
+        near, far = (p if isinstance(p, int) else 0 for p in (skb.dport, skb.sport))
+        return Socket(skb.family, skb.proto, skb.dst, near, skb.src, far, "ESTAB", transparent=ours)
     for socket in _sockets(ctx, skb, skb.dst, skb.dport):
         if socket.state == "LISTEN" or socket.local is None or socket.remote != skb.src:
             continue
