@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -54,30 +55,53 @@ def boxes(shapes, kinds=("station", "device", "strip")):
     return [s for s in shapes if isinstance(s, Box) and s.role.split()[0] in kinds]
 
 
+def fits(drawing) -> None:
+    """Nothing overlaps and nothing sticks out."""
+    flat = [s for shape in drawing.shapes for s in (shape.shapes if isinstance(shape, Group) else [shape])]
+    found = boxes(flat)
+    for i, a in enumerate(found):
+        assert a.x >= 0 and a.x + a.w <= drawing.width + 0.01 and a.y + a.h <= drawing.height
+        for b in found[i + 1 :]:
+            assert a.x + a.w <= b.x or b.x + b.w <= a.x or a.y + a.h <= b.y or b.y + b.h <= a.y, (a, b)
+    for text in flat:
+        if isinstance(text, Text):
+            char = 6.65 if text.role.split()[0] not in ("title", "ending") else 7.5
+            size = len(text.text) * char
+            left = text.x - (size if text.anchor == "end" else 0)
+            assert left >= -1 and left + size <= drawing.width + 4, text
+
+
+def stands_for_its_steps(journey, drawing) -> None:
+    drawn = [n for shape in drawing.shapes if isinstance(shape, Group) for n in shape.steps]
+    assert sorted(drawn) == [e.number for e in journey.events]
+
+
 @pytest.mark.parametrize("layout", [wide, tall])
-def test_nothing_overlaps_and_nothing_sticks_out(answer, layout) -> None:
+def test_nothing_overlaps_and_every_step_has_its_box(answer, layout) -> None:
     for journey in journeys(answer):
-        drawing = layout(journey)
-        flat = [s for shape in drawing.shapes for s in (shape.shapes if isinstance(shape, Group) else [shape])]
-        found = boxes(flat)
-        for i, a in enumerate(found):
-            assert a.x >= 0 and a.x + a.w <= drawing.width + 0.01 and a.y + a.h <= drawing.height
-            for b in found[i + 1 :]:
-                assert a.x + a.w <= b.x or b.x + b.w <= a.x or a.y + a.h <= b.y or b.y + b.h <= a.y, (a, b)
-        for text in flat:
-            if isinstance(text, Text):
-                char = 6.65 if text.role.split()[0] not in ("title", "ending") else 7.5
-                size = len(text.text) * char
-                left = text.x - (size if text.anchor == "end" else 0)
-                assert left >= -1 and left + size <= drawing.width + 4, text
+        fits(layout(journey))
+        stands_for_its_steps(journey, layout(journey))
 
 
-def test_the_boxes_of_a_picture_stand_for_all_steps_and_only_for_them(answer) -> None:
-    for journey in journeys(answer):
-        numbers = [e.number for e in journey.events]
+CAUSES = sorted((Path(__file__).resolve().parents[3] / "docs" / "causes").glob("*/cause.toml"))
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda path: path.parent.name)
+def test_so_do_the_pictures_of_the_catalogue(cause: Path) -> None:
+    flow = tomllib.loads(cause.read_text())["flow"]
+    for journey in journeys(nt.load(cause.parent / "snapshot").why(flow, fixes=False)._explanation):
         for layout in (wide, tall):
-            drawn = [n for shape in layout(journey).shapes if isinstance(shape, Group) for n in shape.steps]
-            assert sorted(drawn) == numbers
+            fits(layout(journey))
+            stands_for_its_steps(journey, layout(journey))
+
+
+def test_long_addresses_fit(tmp_path: Path) -> None:
+    rules = tmp_path / "rules6.txt"
+    rules.write_text("*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -o eth1 -j MASQUERADE\nCOMMIT\n")
+    flow = "udp [2001:db8:aaaa:bbbb:cccc:dddd:eeee:5]:5353 -> [2001:db8:ffff:ffff:ffff:ffff:ffff:9]:53 in eth0"
+    for journey in journeys(nt.load(None, ip6tables_save=rules).why(flow)._explanation):  # type: ignore[arg-type]
+        fits(wide(journey))
+        fits(tall(journey))
 
 
 def test_the_way_that_is_drawn_is_the_one_that_was_gone() -> None:
