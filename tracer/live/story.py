@@ -12,6 +12,7 @@ What is not seen says nothing, unless nothing was lost, the tap was in place and
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -554,15 +555,17 @@ class _Loose:
 
 def _link_answers(found: list[Story]) -> None:
     """What became of an ICMP error: the story of the error itself, where it was seen."""
+    starts = [story.start for story in found]
     for story in found:
-        _unannounced(story, found)
+        _unannounced(story, found, starts)
         for at, response in enumerate(story.responses):
-            answer = next((s for s in found if _is_answer(s, response, story)), None)
+            meanwhile = found[bisect_left(starts, story.start) : bisect_right(starts, int(story.events["ts"][-1]))]
+            answer = next((s for s in meanwhile if _is_answer(s, response, story)), None)
             if answer is not None and answer.end.outcome is not None:
                 story.responses[at] = _arrived(response, answer)
 
 
-def _unannounced(story: Story, found: list[Story]) -> None:
+def _unannounced(story: Story, found: list[Story], starts: list[int]) -> None:
     """An answer that no tracepoint tells (ICMPv6, a reset by a rule): sent by the host that dropped the packet, meanwhile."""
     end = story.end
     if end.drop is None or story.responses or not story.hops:
@@ -571,9 +574,9 @@ def _unannounced(story: Story, found: list[Story]) -> None:
     until = int(story.events["ts"][-1])
     taps = story.events["ts"][story.events["kind"] == KIND.tap]
     since = int(taps[-1]) if len(taps) else story.start
-    for other in found:
+    for other in found[bisect_left(starts, since) : bisect_right(starts, until)]:
         packet = other.hops[0].before if other.hops else {}
-        if not since <= other.start <= until or other.hops[0].host != host or other.hops[0].in_dev is not None:
+        if not other.hops or other.hops[0].host != host or other.hops[0].in_dev is not None:
             continue
         error = packet.get("proto") == "icmpv6" and packet.get("type", 200) < 128
         error |= packet.get("proto") == "icmp" and packet.get("type") in (3, 11, 12)

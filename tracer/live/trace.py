@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ...sim.errors import InputError
 from . import netns as spaces_of
@@ -125,17 +126,19 @@ class Tracer:
 
     def poll(self, timeout: float) -> list[Story]:
         """Wait for events at most so long; the packets that are at rest by then."""
-        for events in self.reader.take(timeout):
-            self._take(events)
+        self._take(self.reader.take(timeout))
         return self._tell(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
 
-    def _take(self, events: Any) -> None:
-        self.events += len(events)
-        if self.writer is not None:
-            self.writer.events(events)
-        if self.on_events is not None:
-            self.on_events(events)
-        self._kept = events if self._kept is None or not len(self._kept) else np.concatenate([self._kept, events])
+    def _take(self, batches: list[Any]) -> None:
+        for events in batches:
+            self.events += len(events)
+            if self.writer is not None:
+                self.writer.events(events)
+            if self.on_events is not None:
+                self.on_events(events)
+        if batches:
+            kept = [] if self._kept is None else [self._kept]
+            self._kept = np.concatenate([*kept, *batches])
 
     def _tell(self, now: int) -> list[Story]:
         events = self._kept
@@ -176,10 +179,9 @@ class Tracer:
     def finish(self) -> list[Story]:
         """No more events: what was seen of the packets still under way, and the recording's end."""
         self.session.pause()
-        for batch in self.reader.stop():
-            self._take(batch)
+        self._take(self.reader.stop())
         while (events := self.session.read(0.0)) is not None:
-            self._take(events)
+            self._take([events])
         found = self._tell(LONG_AGO)
         if self.writer is not None:
             records, unlogged = self.session.losses()
@@ -198,18 +200,18 @@ class Tracer:
         }  # fmt: skip
 
 
-def at_rest(events: Any, packets: Packets, now: int) -> Any:
+def at_rest(events: Any, packets: Packets, now: int) -> npt.NDArray[np.bool_]:
     """Which packets need no more waiting."""
     if not packets.count:
         return np.zeros(0, bool)
-    main = (events["kind"] != KIND.fib) & (events["kind"] != KIND.neigh)
-    rest = np.zeros(packets.count, bool)
-    for i in range(packets.count):
-        rows = packets.rows(i)
-        own = rows[main[rows]]
-        last = events[own[-1] if len(own) else rows[-1]]
-        ended = int(last["kind"]) in ENDED or (int(last["kind"]) == KIND.tap and int(last["hook"]) == IN)
-        rest[i] = int(events["ts"][rows].max()) + int((SETTLE if ended else PATIENCE) * 1e9) <= now
+    kind, hook = events["kind"][packets.order], events["hook"][packets.order]
+    own = (kind != KIND.fib) & (kind != KIND.neigh)
+    starts = packets.start[:-1]
+    last = np.maximum.reduceat(np.where(own, np.arange(len(kind)), -1), starts)
+    last = np.where(last < 0, packets.start[1:] - 1, last)
+    ended = np.isin(kind[last], ENDED) | ((kind[last] == KIND.tap) & (hook[last] == IN))
+    latest = np.maximum.reduceat(events["ts"][packets.order].astype(np.int64), starts)
+    rest: npt.NDArray[np.bool_] = latest + np.where(ended, int(SETTLE * 1e9), int(PATIENCE * 1e9)) <= now
     return rest
 
 
