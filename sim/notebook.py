@@ -46,10 +46,12 @@ class Snapshot:
         expect: str | Iterable[str] = (),
         fixes: bool = True,
         sample: int | None = None,
+        symptom: str | None = None,
         **whatif: Any,
     ) -> Result:
         """What happens to ``flow`` and why. ``whatif``: as the command line: ``set``, ``add``, ``insert``, ``delete``,
-        ``route``, ``rule``, ``without`` (a text or several) and ``conntrack_flush=True``. Raises FlowError.
+        ``route``, ``rule``, ``without`` (a text or several) and ``conntrack_flush=True``. ``symptom``: the trouble in
+        your words, to be explained by tests. Raises FlowError.
         """
         from .explain.answer import explain
         from .explain.parts import SAMPLE
@@ -61,7 +63,12 @@ class Snapshot:
         if whatif:
             question = parse_flow(flow, changed._world)
         found = explain(
-            changed._world, question, expect=wanted, fixes=fixes, sample=SAMPLE if sample is None else sample
+            changed._world,
+            question,
+            expect=wanted,
+            fixes=fixes,
+            sample=SAMPLE if sample is None else sample,
+            symptom=symptom,
         )
         if whatif:
             found.before = explain(self._world, parse_flow(flow, self._world), fixes=False)

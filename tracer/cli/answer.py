@@ -37,7 +37,7 @@ def answer(flow: tuple[str, ...], options: dict[str, Any]) -> int:
         if options["lab"] and chosen is not None:
             _try_in_lab(world, found, chosen, [(e.host, c) for e in edits for c in e.commands()])
         if options["rollback"]:
-            _print_scripts(chosen)
+            _print_scripts(chosen, options["wait"])
             return _status(found)
     _show(found, options)
     return _status(found)
@@ -76,11 +76,11 @@ def _try_in_lab(world: Any, found: Any, fix: Any, typed: list[tuple[str, str]]) 
     fix.lab = try_fix(load_topology(world.source), found.trial, fix, typed)
 
 
-def _print_scripts(fix: Any) -> None:
+def _print_scripts(fix: Any, wait: int | None) -> None:
     """The script of each host, and nothing else, so that it can be stored as it is."""
     import sys
 
-    scripts = fix.scripts()
+    scripts = fix.scripts() if wait is None else fix.scripts(wait)
     for host, script in scripts:
         sys.stdout.write(script if len(scripts) == 1 else f"# ---- on {host}:\n{script}\n")
 

@@ -7,6 +7,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "nattrace why 'icmp 10.10.1.1 -> 8.8.8.8 at client' -S twice-through-conntrack",
         "nattrace why 8.8.8.8                      # sent by this host, read live",
         "nattrace why '114.114.114.114 at private' -S private-namespace --set 'net.ipv4.ip_forward=1 at host'",
+        "nattrace why '114.114.114.114 at private' -S private-namespace --symptom 'no reply'",
+        "nattrace why '114.114.114.114 at private' -S private-namespace --rollback > change.sh",
         "nattrace why '192.168.100.1 -> 192.168.100.3' -S nonexistent-address --html answer.html",
         "nattrace why '8.8.8.8 uid userB at host' -S per-user-source --markdown > ticket.md",
     ),

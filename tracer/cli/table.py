@@ -81,6 +81,7 @@ WHY = (
     Option(("--strict",), "strict", FLAG, None, "Read and validate every rule, reached or not."),
     Option(("--persistent",), "persistent", FLAG, None, "With each fix, the lines that keep it over a reboot."),
     Option(("--rollback",), "rollback", FLAG, None, "Only the fix, as a shell script that takes itself back unless confirmed."),
+    Option(("--wait",), "wait", NUMBER, "SECONDS", "After how long --rollback takes it back (60).", 86400),
     Option(("--lab",), "lab", FLAG, None, "Try the fix in network namespaces with the real kernel first (root)."),
     Option(("--fix",), "fix", NUMBER, "N", "Which of the fixes that work --rollback and --lab take (1).", 99),
     Option(("--no-fixes",), "no_fixes", FLAG, None, "Do not look for fixes."),
