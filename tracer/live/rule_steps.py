@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ...sim.errors import InputError, NattraceError
@@ -176,15 +177,9 @@ def _insert(hop: Hop, times: list[int], found: list[Step]) -> None:
         moment = times[at] if at < len(times) else (times[-1] if times else 0)
         hop.steps.insert(at, step)
         times.insert(at, moment)
-    for i, step in enumerate(hop.steps):
-        before = hop.steps[i - 1] if i else None
-        if (
-            before is not None
-            and before.rule
-            and not step.rule
-            and _same_table(step, before)
-            and step.verdict != "DROP"
-        ):
+    for i, (before, step) in enumerate(pairwise(hop.steps), 1):
+        ended = before.rule and not step.rule and _same_table(step, before) and step.verdict != "DROP"
+        if ended and step.changes:
             hop.steps[i - 1] = replace(before, changes=step.changes)
             hop.steps[i] = replace(step, changes={}, note=step.note or "passed")
 
