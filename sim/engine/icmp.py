@@ -292,7 +292,7 @@ def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
     from ..model.conntrack import IP_CT_UNTRACKED
 
     copy = skb.copy()
-    copy.ct, copy.ctinfo, copy.template, copy.sk = None, IP_CT_UNTRACKED, None, skb.sk
+    copy.ct, copy.ctinfo, copy.template, copy.sk = None, IP_CT_UNTRACKED, None, None  # pskb_copy() leaves out skb->sk
     copy.df = True
     if ctx.hook in (NF_INET_PRE_ROUTING, 1):
         copy.ttl = (copy.ttl - 1) & 0xFF  # nobody looks whether it is used up: eight bits wrap
