@@ -37,7 +37,7 @@ def page(x: Explanation) -> str:
 def document(title: str, style: str, script: str, body: str, connect: str = "'none'") -> str:
     """A page that runs its own script and style and nothing else."""
     policy = (
-        f"default-src 'none'; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; "
+        f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; script-src 'sha256-{_digest(script)}'; "
         f"connect-src {connect}; base-uri 'none'; form-action 'none'"
     )
     return (
@@ -46,7 +46,7 @@ def document(title: str, style: str, script: str, body: str, connect: str = "'no
         "<meta name='viewport' content='width=device-width, initial-scale=1'>\n<meta name='referrer' content='no-referrer'>\n"
         f"<link rel='icon' href='data:,'>\n<title>{safe(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
         f"<a class='skip' href='#main'>Skip to the answer</a>\n{body}\n<script>{script}</script>\n</body>\n</html>\n"
-    ).replace("default-src 'none';", "default-src 'none'; img-src data:;")
+    )
 
 
 def page_style() -> str:
