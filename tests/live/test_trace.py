@@ -134,6 +134,7 @@ def test_wireshark_reads_it(lab: Lab, tmp_path: Path) -> None:
     assert rows[0][2] == "c:OUTPUT" or rows[0][2] == "c:POSTROUTING" or rows[0][2] == "c:c0"
     assert {r[1] for r in rows} == {"9999"} and "mark 0 → 7" in " ".join(r[0] for r in rows)
     assert "SKB_DROP_REASON_NETFILTER_DROP" in rows[-1][0] and "dropped_by_rule" in rows[-1][0]
+    assert trace(lab, "udp 10.7.1.2", "-w", "-", "--json", "-t", "1s").returncode == 2
 
 
 def test_the_rule_that_matched(lab: Lab) -> None:

@@ -68,9 +68,9 @@ def trace(ctx: click.Context, flow: tuple[str, ...], **options: Any) -> int:
 
     \b
     Examples:
-      nattrace trace udp 10.0.0.2 -> 8.8.8.8:53 -c 1
+      nattrace trace 'udp 10.0.0.2 -> 8.8.8.8:53' -c 1
       nattrace trace 'icmp 10.10.1.1 -> 8.8.8.8' --netns host -- ip netns exec client ping -c1 8.8.8.8
-      nattrace trace tcp 10.0.0.2 -> 1.2.3.4:443 --rules --allow-changes -w trace.pcapng
+      nattrace trace 'tcp 10.0.0.2 -> 1.2.3.4:443' --rules --allow-changes -w trace.pcapng
     """
     from ..live.run import run
 

@@ -34,6 +34,10 @@ class Output:
 
     def __enter__(self) -> Output:
         path = self.options["pcapng"]
+        if path == "-" and (self.options["as_json"] or self.options["events"]):
+            raise InputError(
+                "standard output is taken by the capture (-w -)", remedy="-w FILE, or without --json and --events"
+            )
         if path:
             from .render.pcapng import PcapngWriter
 
