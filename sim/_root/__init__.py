@@ -18,13 +18,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .sim.errors import FlowError, InputError, MissingFacility, NattraceError, RuleError, SnapshotError
     from .sim.notebook import Result, Snapshot, load
+    from .tracer.traces import Trace, load_trace
 
 __version__ = "0.1.0"
 __all__ = [
-    "FlowError", "InputError", "MissingFacility", "NattraceError", "Result", "RuleError", "Snapshot", "SnapshotError", "load",
+    "FlowError", "InputError", "MissingFacility", "NattraceError", "Result", "RuleError", "Snapshot", "SnapshotError", "Trace",
+    "load", "load_trace",
 ]  # fmt: skip
 
-_NOTEBOOK = {"Result", "Snapshot", "load"}
+_PLACES = {
+    **dict.fromkeys(("Result", "Snapshot", "load"), ".sim.notebook"),
+    **dict.fromkeys(("Trace", "load_trace"), ".tracer.traces"),
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -32,7 +37,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'nattrace' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(".sim.notebook" if name in _NOTEBOOK else ".sim.errors", __name__), name)
+    return getattr(import_module(_PLACES.get(name, ".sim.errors"), __name__), name)
 
 
 def __dir__() -> list[str]:
