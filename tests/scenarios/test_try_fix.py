@@ -6,6 +6,7 @@ import io
 import json
 from contextlib import redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -20,12 +21,16 @@ from nattrace.tracer.cli import run
 
 pytestmark = kernel
 
+CAUSES = Path(__file__).resolve().parents[2] / "docs" / "causes"
 BROKEN = (
     ("twice-through-conntrack", "icmp 10.10.1.1 -> 8.8.8.8 at client"),
     ("private-namespace.no-route", "114.114.114.114 at private"),
     ("nonexistent-address", "tcp 192.168.100.1 -> 192.168.100.3:22 at vm01"),
     ("two-uplinks.nothing-set", "172.31.26.176 -> 203.0.113.9 at ec2b"),
     ("twice-through-conntrack.wrong-prefix", "udp 10.10.1.1:4000 -> 8.8.8.8:53 at client"),
+    # with entries, which are rebuilt: what they keep, what they clash with, ports that they hold
+    (f"{CAUSES}/stale-dnat-entry/snapshot", "udp 198.51.100.9:4000 -> 203.0.113.1:53 in eth1 at router"),
+    (f"{CAUSES}/stale-udp-entry/snapshot", "udp 10.0.0.2:5060 -> 198.51.100.9:5060 at client"),
 )
 
 
@@ -38,7 +43,9 @@ def asked(snapshot: str, flow: str, *options: str) -> tuple[int, dict[str, Any]]
     return status, document
 
 
-@pytest.mark.parametrize(("snapshot", "flow"), BROKEN, ids=[b[0] for b in BROKEN])
+@pytest.mark.parametrize(
+    ("snapshot", "flow"), BROKEN, ids=[b[0].removesuffix("/snapshot").rpartition("/")[2] for b in BROKEN]
+)
 def test_the_kernel_does_what_was_predicted_with_and_without_the_fix(snapshot: str, flow: str) -> None:
     status, document = asked(snapshot, flow)
     lab = document["fixes"][0]["lab"]

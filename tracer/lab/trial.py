@@ -10,7 +10,7 @@ import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from .build import build
+from .build import Lab, build
 from .io import Seen, Wires
 from .netns import ToolFailed
 from .topology import Topology
@@ -18,8 +18,10 @@ from .topology import Topology
 if TYPE_CHECKING:
     from ...sim.explain.fixes import Fix
     from ...sim.explain.trial import Trial
+    from ...sim.model.world import World
 
 DEFAULT_SPORT = 40000  # where the flow leaves its source port open
+MOST_ENTRIES = 500  # of a host's connection entries are rebuilt
 Command = tuple[str, str]  # host, what is typed
 
 
@@ -29,29 +31,77 @@ def try_fix(topology: Topology, before: Trial, fix: Fix, typed: list[Command]) -
     Raises MissingFacility without root, ToolFailed where a tool refuses to build the lab.
     """
     notes = list(topology.notes)
-    if any(host.conns for host in before.world.hosts.values()):
-        notes.append("connection entries of the snapshot are not rebuilt: what they do is not tried")
     sides = []
     for trial, commands in ((before, typed), (fix.trial, [*typed, *fix.steps()])):
-        sides.append(_side(topology, trial, commands, notes))
-    agrees = all(side.pop("agrees") for side in sides)
+        sides.append(_side(topology, trial, before.world, commands, notes))
+    agrees = all([side.pop("agrees") for side in sides])
     return {"before": sides[0], "after": sides[1], "agrees": agrees, "notes": list(dict.fromkeys(notes))}
 
 
-def _side(topology: Topology, trial: Trial, commands: list[Command], notes: list[str]) -> dict[str, Any]:
+def _side(topology: Topology, trial: Trial, before: World, commands: list[Command], notes: list[str]) -> dict[str, Any]:
     silent = {
         _text(n) for h in trial.world.hosts.values() for n in h.neighbours if n.state == "FAILED" and n.family == 2
     }
     with build(topology, f"why{os.getpid()}") as lab:
         notes += [note for note in lab.notes if note not in notes]
         lab.listen()
-        for host, command in commands:
+        for host in before.hosts.values():
+            _rebuild_entries(lab, host.name, host.conns, notes)
+        for name, command in commands:
             try:
-                lab.run(host, *shlex.split(command), check=not command.startswith("conntrack "))
+                lab.run(name, *shlex.split(command), check=not command.startswith("conntrack "))
             except ToolFailed as error:
-                notes.append(f"{host}: {command}: {error}")
+                notes.append(f"{name}: {command}: {error}")
         with Wires(lab, silent=silent) as wires:
             return _exchange(wires, trial)
+
+
+def _rebuild_entries(lab: Lab, host: str, conns: tuple[Any, ...], notes: list[str]) -> None:
+    """The entries of the snapshot, both translations given, so that the nat table is not asked again (ctnetlink_setup_nat())."""
+    failed = 0
+    for conn in conns[:MOST_ENTRIES]:
+        try:
+            lab.run(host, *_insertion(conn))
+        except ToolFailed:
+            failed += 1
+    left_out = failed + max(len(conns) - MOST_ENTRIES, 0)
+    if left_out:
+        notes.append(f"{host}: {left_out} of {len(conns)} connection entries could not be rebuilt")
+
+
+def _insertion(conn: Any) -> list[str]:
+    """``conntrack -I`` for an entry."""
+    from ...sim.model.addr import format_addr
+    from ...sim.model.packet import PROTO_NAME, WITH_PORTS
+    from ...sim.snapshot.conntrack import state_name
+
+    orig, reply = conn.tuples
+    src, dst, back_src, back_dst = (format_addr(t.family, a) for t in conn.tuples for a in (t.src, t.dst))
+    words = ["conntrack", "-I", "-p", str(PROTO_NAME.get(orig.proto, orig.proto)), "-s", src, "-d", dst]
+    ports = orig.proto in WITH_PORTS
+    if ports:
+        words += ["--sport", str(orig.sport), "--dport", str(orig.dport)]
+    elif orig.proto == 1:
+        words += [
+            "--icmp-type",
+            str(orig.dport >> 8),
+            "--icmp-code",
+            str(orig.dport & 255),
+            "--icmp-id",
+            str(orig.sport),
+        ]
+    words += ["--timeout", str(max(round(conn.timeout_at or 0), 60))]
+    words += ["--src-nat", f"{back_dst}:{reply.dport}" if ports else back_dst]
+    words += ["--dst-nat", f"{back_src}:{reply.sport}" if ports else back_src]
+    status = [name for name in ("ASSURED", "SEEN_REPLY") if name in conn.status_names()]
+    words += ["--status", ",".join(status)] if status else []
+    words += ["--state", state_name(conn.proto_state) or "ESTABLISHED"] if orig.proto == 6 else []
+    if conn.zones[0] == conn.zones[1] != 0:
+        words += ["--zone", str(conn.zones[0])]
+    else:
+        words += ["--orig-zone", str(conn.zones[0])] if conn.zones[0] else []
+        words += ["--reply-zone", str(conn.zones[1])] if conn.zones[1] else []
+    return words
 
 
 def _text(neighbour: Any) -> str:
@@ -70,9 +120,8 @@ def _exchange(wires: Wires, trial: Trial) -> dict[str, Any]:
     end = _end(wires, trial, result.seen, str(question.packet["dst"]))
     agrees = (end["outcome"] in ("left", "delivered")) == (trial.leaf.outcome in ("left", "delivered"))
     if end["outcome"] in ("left", "delivered"):
-        agrees = agrees and _like(end.pop("packet"), trial.leaf.packet) and end["outcome"] == trial.leaf.outcome
-    else:
-        end.pop("packet", None)
+        agrees = agrees and _like(end["packet"], trial.leaf.packet) and end["outcome"] == trial.leaf.outcome
+    end.pop("packet", None)
     reply = None
     if trial.reply_asked is not None and end["outcome"] in ("left", "delivered"):
         back = _reply(wires, trial, result.seen)
