@@ -14,7 +14,7 @@ PY_APT  := python3 python3-venv python3-pip
 # NetfilterQueue is built with; what opens our captures and pages; the shells and viewers that completion and manual are for
 TEST_APT := iproute2 iptables nftables ipset conntrack procps tcpdump iputils-ping kmod \
             python3-bpfcc bpftool libnetfilter-queue-dev libnfnetlink-dev gcc libc6-dev python3-dev \
-            tshark chromium chromium-driver
+            tshark chromium chromium-driver fonts-dejavu-core graphviz mandoc man-db zsh fish less util-linux
 
 .PHONY: why test setup-test lint typecheck format docs fuzz-kernel bench clean
 
