@@ -158,6 +158,30 @@ def test_thousands_of_packets_checked_by_the_number_in_their_payload(bench: Lab)
     assert (times <= 2).all()
 
 
+@pytest.mark.parametrize("streams", [("tap",), ("tap", "rx", "tx")], ids=len)
+def test_datagrams_alike_in_every_octet_are_kept_apart(bench: Lab, streams: tuple[str, ...]) -> None:
+    """Some systems send everything that must not be fragmented with the IP id 0."""
+    table = "table ip alike { chain c { type filter hook postrouting priority 0; ip id set 0; }; }"
+    bench.execute(bench.client, "nft", table)
+
+    def send() -> None:
+        with bench.spaces[bench.client].inside():
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("", 40007))
+        for _ in range(500):
+            sock.sendto(b"the same", ("10.7.2.2", 53))
+        sock.close()
+
+    try:
+        seen = bench.watch(Filter.of(proto="udp", src="10.7.1.2", sport=40007), send, streams=streams)
+    finally:
+        bench.execute(bench.client, "nft", "delete table ip alike")
+    datagrams = of_protocol(seen, 17)
+    assert set(seen.events["ipid"][seen.events["t"]["proto"] == 17].tolist()) == {0}
+    assert len(datagrams) == 500
+    assert seen.packets.complete.all()
+
+
 def test_a_packet_that_changes_the_cpu_is_told_in_order() -> None:
     """Receive packet steering moves each packet to the other CPU at the router and back at the server."""
     with lab("") as made:

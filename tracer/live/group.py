@@ -181,7 +181,7 @@ class _Columns:
         self.head = take(events["head"])
         # protocol, IP id and payload: what makes two events alike
         self.pay = take(events["pay"]).view(np.uint64).reshape(-1)
-        self.frag = take(events["frag"])
+        self.frag, self.ttl = take(events["frag"]), take(events["ttl"])
         self._tuples = events["t"]
         self.ident = events["ipid"].astype(np.uint32) | events["t"]["proto"].astype(np.uint32) << np.uint32(16)
 
@@ -271,12 +271,12 @@ def _cuts(columns: _Columns, order: Index, lossy: Flags, peers: dict[tuple[int, 
     sent = np.isin(columns.state[before], (TX, XMIT)) & (columns.state[here] == DROP)
     joined &= ~sent | same_ns
     moved = rule == MOVED
+    received = columns.state[here] == RX
+    entrance = received & _other_entrance(columns, order, main)
     if moved.any():
-        received = columns.state[here] == RX
-        device = np.where(
-            received, _other_entrance(columns, order, main), columns.outdev[here] != columns.outdev[before]
-        )
+        device = np.where(received, entrance, columns.outdev[here] != columns.outdev[before])
         joined |= moved & alike & (device | ~same_ns)
+    joined &= _may_return(columns, here, before, entrance, same_ns)
     # a loss in between: also where the way alone would do, the packet must be alike
     gaps = np.append(0, np.cumsum(lossy))
     lost_between = gaps[main[1:] + 1] != gaps[main[:-1] + 1]
@@ -292,6 +292,19 @@ def _cuts(columns: _Columns, order: Index, lossy: Flags, peers: dict[tuple[int, 
         if following >= 0 and skb[following] == skb[place]:
             first[following] = False
     return first
+
+
+def _may_return(columns: _Columns, here: Index, before: Index, entrance: Flags, same_ns: Flags) -> Flags:
+    """What was sent and comes in again: is it the same packet, or the next one, which may be alike in every octet?
+
+    A time to live never grows. With the same one it is the same packet if it came over the loopback device, at another
+    entrance than before, or in another namespace; it then was switched, not routed, in between.
+    """
+    crossing = np.isin(columns.state[before], (OUT, POST, TX, XMIT)) & np.isin(columns.state[here], (RX, PRE))
+    sent, come = columns.ttl[before], columns.ttl[here]
+    looped = columns.outdev[before] == columns.indev[here]
+    good: Flags = ~crossing | (come < sent) | ((come == sent) & (~same_ns | looped | entrance))
+    return good
 
 
 def _other_entrance(columns: _Columns, order: Index, main: Index) -> Flags:

@@ -33,15 +33,24 @@ class Trace:
 
     def forward(self, number: int, skb: int, end: KIND | None = KIND.tx, server: bool = False) -> None:
         """One packet through the router (and into the server)."""
-        self.add(number, KIND.rx, skb, indev=2)
+        self.add(number, KIND.rx, skb, indev=2, ttl=64)
         for hook, prio in ((PRE, -199), (PRE, -99), (FWD, -1), (FWD, 1), (POST, 101)):
-            self.add(number, KIND.tap, skb, hook=hook, prio=prio)
+            self.add(
+                number,
+                KIND.tap,
+                skb,
+                hook=hook,
+                prio=prio,
+                ttl=64 if hook == PRE else 63,
+                indev=2,
+                outdev=0 if hook == PRE else 3,
+            )
         if end is not None:
-            self.add(number, end, skb, outdev=3)
+            self.add(number, end, skb, outdev=3, ttl=63)
         if server:
-            self.add(number, KIND.rx, skb, SERVER, indev=7)
-            self.add(number, KIND.tap, skb, SERVER, IN, 2**31 - 2)
-            self.add(number, KIND.consume, skb, SERVER)
+            self.add(number, KIND.rx, skb, SERVER, indev=7, ttl=63)
+            self.add(number, KIND.tap, skb, SERVER, IN, 2**31 - 2, ttl=63)
+            self.add(number, KIND.consume, skb, SERVER, ttl=63)
 
     def events(self, keep: Iterable[int] | None = None) -> np.ndarray:
         rows = self.rows if keep is None else [self.rows[i] for i in keep]
@@ -111,6 +120,32 @@ def test_identical_packets_over_the_same_way_are_kept_apart() -> None:
         trace.add(7, KIND.rx, 0x100, indev=2)
         trace.add(7, KIND.tap, 0x100, hook=FWD, prio=1, indev=2, outdev=3)
     assert group(trace.events()).count == 30
+
+
+@pytest.mark.parametrize(
+    "kept", [{KIND.tap}, {KIND.tap, KIND.rx}, {KIND.tap, KIND.tx}, {KIND.tap, KIND.rx, KIND.tx}], ids=len
+)
+def test_packets_alike_in_every_octet_are_kept_apart_whatever_is_watched(kept: set[KIND]) -> None:
+    trace = Trace()
+    for _ in range(30):
+        trace.forward(0, 0x100)
+    packets = group(trace.events(i for i, row in enumerate(trace.rows) if row["kind"] in kept))
+    assert packets.count == 30
+
+
+def test_a_packet_that_comes_back_is_the_same() -> None:
+    trace = Trace()
+    trace.forward(1, 0x100)
+    trace.add(1, KIND.rx, 0x100, indev=4, ttl=62)  # through a router that nobody watches
+    trace.add(1, KIND.tap, 0x100, hook=PRE, prio=-199, ttl=62, indev=4)
+    trace.add(2, KIND.tap, 0x100, hook=OUT, prio=-199, ttl=64, outdev=1)
+    trace.add(2, KIND.tx, 0x100, ttl=64, outdev=1)
+    trace.add(2, KIND.rx, 0x100, ttl=64, indev=1)  # the loopback device
+    trace.add(2, KIND.drop, 0x100, ttl=64)
+    trace.add(3, KIND.rx, 0x100, ttl=64, indev=5)
+    trace.add(3, KIND.tx, 0x100, ttl=64, outdev=6)
+    trace.add(3, KIND.rx, 0x100, ttl=64, indev=7)  # switched, and back at another port
+    assert [len(rows) for rows in group(trace.events())] == [9, 4, 3]
 
 
 def test_stacked_devices_are_one_packet_and_a_repeated_device_is_not() -> None:
