@@ -57,7 +57,7 @@ def rollback(edits: Iterable[Edit], wait: int = WAIT) -> str:
     for name, table in dict.fromkeys((program(e), _table(e)) for e in edits if isinstance(e, (RuleEdit, RuleMove))):
         file = f'"$dir/{name}.{table}"'
         save.append(f"{name}-save -c -t {table} > {file}")
-        undo.append(f"{name}-restore -c < {file}")
+        undo.append(f"{name}-restore -w 5 -c < {file}")  # -w: another program may hold the lock
     for number, edit in enumerate(edits):
         before, after = _undone(edit, number)
         save += before

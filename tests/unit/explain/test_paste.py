@@ -58,7 +58,7 @@ def test_the_legacy_backend_is_saved_by_its_own_program() -> None:
     edit = RuleEdit("h", "-A INPUT -j ACCEPT", 2, "legacy")
     assert "iptables-legacy-save > /etc/iptables/rules.v4" in persistent([edit])
     script = rollback([edit])
-    assert "iptables-legacy-save -c -t filter >" in script and "iptables-legacy-restore -c <" in script
+    assert "iptables-legacy-save -c -t filter >" in script and "iptables-legacy-restore -w 5 -c <" in script
 
 
 def test_a_deleted_entry_is_said_not_to_come_back() -> None:
