@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import re
 import socket
 import struct
 import subprocess
@@ -40,6 +41,7 @@ class Lab:
         return f"{self.prefix}-{host}"
 
     def up(self) -> None:
+        sweep()
         names = {h: self.ns(h) for h in "crs"}
         batch([f"netns add {n}" for n in names.values()])
         for host in "crs":
@@ -160,6 +162,14 @@ class Lab:
         with tempfile.TemporaryDirectory() as scratch:
             capture(Path(scratch) / "s", list(names), names=names)
             return load_world(Path(scratch) / "s", strict=True)
+
+
+def sweep() -> None:
+    """Remove what a lab left whose process was killed."""
+    for name in netns.names():
+        found = re.fullmatch(r"ls(\d+)x\d+-[crs]", name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def batch(lines: list[str], where: str | None = None) -> None:
