@@ -251,6 +251,8 @@ def _say_unobservable(tracer: Tracer, options: dict[str, Any]) -> None:
         places = sum(s.state == "attached" for s in tracer.session.slots)
         took = ", ".join(f"{k} {v * 1000:.0f} ms" for k, v in tracer.session.times.items())
         _say(f"watching {', '.join(ns.name for ns in tracer.spaces)}: {places} taps ({took})")
+    elif sys.stderr.isatty():
+        _say(f"watching {', '.join(ns.name for ns in tracer.spaces)}; Ctrl-C ends")
 
 
 def _residue(spaces: list[Namespace]) -> None:
