@@ -92,10 +92,12 @@ class Lab:
             sock.bind(("::" if family == socket.AF_INET6 else "", source))
             sock.connect((target, port))
             for number in range(count):
-                try:
-                    sock.send(number.to_bytes(8, "little").ljust(size, b"\0"))
-                except ConnectionRefusedError:
-                    sock.send(number.to_bytes(8, "little").ljust(size, b"\0"))
+                while True:
+                    try:
+                        sock.send(number.to_bytes(8, "little").ljust(size, b"\0"))
+                        break
+                    except ConnectionRefusedError:  # about an earlier one: this one was not sent
+                        continue
 
     def watch(self, filter: Filter, do: Callable[[], Any], *names: str, wait: float = 0.15, **options: Any) -> Seen:
         """Everything that a session sees while something is done."""

@@ -152,10 +152,7 @@ def test_thousands_of_packets_checked_by_the_number_in_their_payload(bench: Lab)
         assert len(numbers) == 1, "two packets merged"
         found.append(int.from_bytes(numbers.pop(), "little"))
         assert seen.packets.complete[i]
-    values, times = np.unique(found, return_counts=True)
-    assert values.tolist() == list(range(count))
-    assert times.sum() >= count  # a refused send is repeated with its number
-    assert (times <= 2).all()
+    assert sorted(found) == list(range(count))
 
 
 @pytest.mark.parametrize("streams", [("tap",), ("tap", "rx", "tx")], ids=len)
