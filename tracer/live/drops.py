@@ -18,7 +18,7 @@ from .drop_reasons import KERNEL_DROP, PREFIX, REASONS, RENAMED, TRANSPORT, Drop
 if TYPE_CHECKING:
     from ...sim.model.result import Hop
     from ...sim.model.world import Host
-    from .story import Story
+    from .told import Story
 
 AFTER_DELIVERY = frozenset({f"{PREFIX}SOCKET_CLOSE", f"{PREFIX}QUEUE_PURGE"})
 BY_CHAIN = frozenset({f"{PREFIX}NETFILTER_DROP"})
