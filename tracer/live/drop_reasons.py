@@ -58,6 +58,7 @@ _add(
     ("NOMEM", "Memory for the packet or for what it needs could not be had.", "", "free -m; dmesg | grep -i 'alloc'"),
     ("SKB_CSUM", "The checksum could not be worked out over the packet's fragments of memory."),
     ("SKB_GSO_SEG", "Cutting the large packet into segments for the device failed."),
+    ("SKB_BAD_GSO", "What the packet says about the segments that it stands for contradicts itself."),
     ("SKB_UCOPY_FAULT", "The packet's data lay in a program's memory and could not be copied from there."),
     ("HDR_TRUNC", "A header that must be there lies beyond the end of the data."),
     (

@@ -17,6 +17,7 @@ from nattrace.tracer.live.drop_reasons import PREFIX, REASONS, RENAMED
 # names that came or went between 5.17 and 7.x (include/net/dropreason-core.h, dropreason-qdisc.h)
 OF_OTHER_KERNELS = [
     "PTYPE_ABSENT",
+    "SKB_BAD_GSO",
     "TCP_MD5NOTFOUND",
     "QDISC_DROP_MAXFLOWS",
     "QDISC_DROP_FLOW_LIMIT",
