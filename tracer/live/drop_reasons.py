@@ -233,6 +233,7 @@ _add(
         "IPV6_BAD_EXTHDR",
         "An IPv6 extension header is malformed, not allowed here, or says that unknown packets shall be dropped.",
     ),
+    ("IPV6_TOO_MANY_EXTHDRS", "The IPv6 packet has more extension headers than this kernel looks through."),
     (
         "IPV6_NDISC_FRAG",
         "Neighbour discovery in fragments, which is refused (RFC 6980).",
@@ -320,6 +321,11 @@ _add(
     ("FQ_HORIZON_LIMIT", "The packet's sending time lies further ahead than fq allows.", "", _TC),
     ("FQ_FLOW_LIMIT", "This flow has as many packets in the fq queue as it may.", "", _TC),
     ("DUALPI2_STEP_DROP", "DualPI2 dropped it: its queue stands above the step threshold.", "", _TC),
+    ("MACVLAN_BROADCAST_BACKLOG", "The queue of broadcasts that a macvlan is to copy to its children is full."),
+    ("IPVLAN_MULTICAST_BACKLOG", "The queue of multicasts that an ipvlan is to copy to its children is full."),
+    ("QDISC_DROP_FLOOD_PROTECTION", "The queue takes this flow for a flood that does not slow down.", "", _TC),
+    ("QDISC_DROP_BAND_LIMIT", "The priority band of this queue is full.", "", _TC),
+    ("QDISC_DROP_HORIZON_LIMIT", "The packet's sending time lies further ahead than the queue allows.", "", _TC),
     (
         "CPU_BACKLOG",
         "The CPU's queue of received packets is full, or a flow takes more than its share of it.",
