@@ -481,6 +481,50 @@ def what() -> Schema:
     return _with_defs(_object(capture | more, list(capture)), "nattrace what")
 
 
+def confirm() -> Schema:
+    """``confirm --json``."""
+    row = {
+        "hop": {"type": "integer"},
+        "host": TEXT,
+        "hook": _maybe("string"),
+        "stage": TEXT,
+        "predicted": TEXT,
+        "observed": TEXT,
+        "verdict": {"enum": ["same", "differs", "not observed"]},
+        "key": _maybe("string"),
+        "names": _array(TEXT),
+        "where": _maybe("string"),
+    }
+    packet = {
+        "number": COUNT,
+        "direction": {"enum": ["request", "reply"]},
+        "certainty": {"enum": ["exact", "one_of", "unknown"]},
+        "note": _maybe("string"),
+        "predicted": _maybe("string"),
+        "observed": _maybe("string"),
+        "incomplete": _array(TEXT),
+        "rows": _array(_object(row)),
+    }
+    document: Schema = {
+        "schema": {"const": "nattrace/confirm/1"},
+        "flow": TEXT,
+        "verdict": {"enum": ["confirmed", "disagrees", "undecided"]},
+        "status": {"enum": [0, 1, 4]},
+        "text": TEXT,
+        "class": {"enum": [None, "rule_set_changed", "entry_existed", "entry_gone", "mark_from_elsewhere", "bypassed",
+                           "other_table", "never_came", "events_lost", "model_wrong"]},
+        "how": _maybe("string"),
+        "next": _maybe("string"),
+        "first": {"anyOf": [_object({"packet": COUNT} | row), {"type": "null"}]},
+        "hosts": _array(TEXT),
+        "open": _array(TEXT),
+        "notes": _array(TEXT),
+        "lost": {"type": "object"},
+        "packets": _array(_object(packet)),
+    }  # fmt: skip
+    return _with_defs(_object(document), "nattrace confirm")
+
+
 SCHEMAS = {
     "why": why,
     "simulate": simulate,
@@ -491,6 +535,7 @@ SCHEMAS = {
     "view": view,
     "tour": tour,
     "trace": trace,
+    "confirm": confirm,
     "snapshot": snapshot,
     "lab": lab,
     "labs": labs,
