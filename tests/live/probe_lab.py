@@ -64,6 +64,8 @@ class Lab:
             run("ip", "-n", name, "route", "add", "default", "via", v4)
             run("ip", "-n", name, "route", "add", "default", "via", v6)
         self.execute(r, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        for name in (c, r, s):  # tests come faster than a host may send errors to one peer
+            self.execute(name, "sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv6.icmp.ratelimit=0")
         for line in self.rules.strip().splitlines():
             self.execute(r, *line.split()) if line.startswith(("nft", "iptables", "ip6tables")) else self.execute(
                 r, "iptables-nft", *line.split()

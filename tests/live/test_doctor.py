@@ -11,6 +11,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from lab_support import kernel
+from lab_support.nobody import as_nobody
 from nattrace.sim.render.schema import SCHEMAS
 from nattrace.tracer.doctor import examine
 from nattrace.tracer.lab.netns import ToolFailed
@@ -81,11 +82,8 @@ def test_what_it_says_of_tables_and_queues_is_what_the_tools_get() -> None:
     assert said["owner tables"] == said["conntrack events"] == said["queue"] == "yes"
 
 
-UNPRIVILEGED = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-
-
 def test_without_privileges_it_says_what_it_could_not_test() -> None:
-    done = subprocess.run([*UNPRIVILEGED, *NATTRACE, "doctor", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(as_nobody(*NATTRACE, "doctor", "--json"), capture_output=True, text=True, check=True)
     found = {f["name"]: f for f in json.loads(done.stdout)["findings"]}
     assert found["CAP_BPF"]["state"] == found["CAP_NET_ADMIN"]["state"] == "no"
     for name in ("netfilter links", "raw tracepoints"):

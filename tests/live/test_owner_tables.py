@@ -11,6 +11,7 @@ import time
 
 import pytest
 from lab_support import kernel
+from lab_support.nobody import as_nobody
 from nattrace.tracer.lab.netns import ToolFailed
 from nattrace.tracer.live import netns
 from nattrace.tracer.live.flow import FlowKey
@@ -135,7 +136,7 @@ def test_without_the_capability_it_says_which() -> None:
         "t = OwnerTable(None, 2, 'nattrace-test'); t.add_chain('c', 0, 0); t.commit()"
     )
     run = subprocess.run(
-        ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code],
+        as_nobody(sys.executable, "-c", code),
         capture_output=True, text=True, env=os.environ,
     )  # fmt: skip
     assert "MissingFacility" in run.stderr and "CAP_NET_ADMIN" in run.stderr

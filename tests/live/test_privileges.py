@@ -10,6 +10,7 @@ import tempfile
 
 import pytest
 from lab_support import kernel
+from lab_support.nobody import reachable
 from nattrace.tracer.doctor.modes import MODES
 
 from .router_lab import router
@@ -76,8 +77,9 @@ ROWS = [(m.name, left_out) for m in MODES for left_out in (None, *m.capabilities
 def attempt(space: str, other: str, mode: str, capabilities: list[str], home: str) -> subprocess.CompletedProcess[str]:
     words = "-all" + "".join(f",+{name.removeprefix('CAP_').lower()}" for name in capabilities)
     return subprocess.run(
-        ["ip", "netns", "exec", space, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", f"--inh-caps={words}",
-         f"--ambient-caps={words}", f"--bounding-set={words}", sys.executable, "-c", PREAMBLE + WORK[mode], other],
+        reachable("ip", "netns", "exec", space, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                  f"--inh-caps={words}", f"--ambient-caps={words}", f"--bounding-set={words}", sys.executable, "-c",
+                  PREAMBLE + WORK[mode], other),
         capture_output=True, text=True, timeout=60, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": home},
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import netfilterqueue
 import pytest
 from lab_support import Bench, kernel
+from lab_support.nobody import as_nobody
 from nattrace.sim.errors import MissingFacility
 from nattrace.tracer.lab.netns import inside as in_namespace
 from nattrace.tracer.lab.netns import path_of
@@ -274,7 +275,7 @@ def test_without_the_capability_it_says_which() -> None:
         "QueueTaps(None, FlowKey.parse('udp', '10.0.0.1'), [TapPoint(2, 0)], allow_changes=True)"
     )
     run = subprocess.run(
-        ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", code],
+        as_nobody(sys.executable, "-c", code),
         capture_output=True, text=True, env=os.environ,
     )  # fmt: skip
     assert MissingFacility.__name__ in run.stderr and "CAP_NET_ADMIN" in run.stderr

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from lab_support import kernel
+from lab_support.nobody import as_nobody
 from nattrace.sim.render.schema import SCHEMAS
 from nattrace.tracer.live import residue
 
@@ -240,7 +241,7 @@ def test_other_conditions(lab: Lab, words: list[str]) -> None:
 
 def test_without_the_privilege(lab: Lab) -> None:
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", *PROGRAM, "udp 10.7.1.2"],
+        as_nobody(*PROGRAM, "udp 10.7.1.2"),
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert done.returncode == 3 and "sudo" in done.stderr and "Traceback" not in done.stderr
