@@ -59,7 +59,7 @@ class Trace:
     @property
     def totals(self) -> dict[str, Any]:
         """Events seen and lost, and the places that could not be observed."""
-        self._stories  # noqa: B018 - the totals count what was told
+        assert self._stories is not None  # the totals count what was told
         return dict(self._replay.totals())
 
     def text(self, number: int | None = None, width: int = 100) -> str:
@@ -80,7 +80,7 @@ class Trace:
             before = None
             for number, hop in enumerate(story["hops"], 1):
                 for step, at in zip(hop["steps"], hop["times_ns"], strict=True):
-                    us = None if before is None or not at else (at - before) / 1000
+                    us: float | None = None if before is None or not at else (at - before) / 1000
                     before = at or before
                     yield {"story": story["number"], "hop": number, "host": hop["host"], "in": hop["in"], "out": hop["out"],
                            **{k: step[k] for k in STEPS[5:-1]}, "us": us}  # fmt: skip
