@@ -35,6 +35,8 @@ LOCAL_TABLES = frozenset(
     ("local", "main", "default")
 )  # one trie until the first ip rule: fib_table_lookup() names either
 TABLE, DEVICE = re.compile(r"table (\S+?):"), re.compile(r"\bdev (\S+)")
+TABLES = frozenset(("raw", "mangle", "nat", "filter", "security"))
+TRANSPORT = re.compile(r"(tcp|udp|raw|ping|sctp|dccp|sk|sock|__sk|__tcp|__udp)_")  # functions behind ip_local_deliver()
 NAT_BITS = ("SRC_NAT", "DST_NAT")
 
 
@@ -150,6 +152,7 @@ class _Walk:
     def _hop(self, number: int, hop: Hop, seen: Hop) -> None:
         self._start(number, hop, seen)
         theirs, mine = self._sections(hop), self._sections(seen)
+        _seen_late(theirs, mine)
         for place in dict.fromkeys((*theirs, *mine)):
             self._place(number, hop, seen, place, theirs.get(place), mine.get(place))
         self._entry(number, hop, seen)
@@ -217,7 +220,11 @@ class _Walk:
             return
         if stage == "conntrack":
             if theirs is not None and mine is not None and theirs.conntrack and mine.conntrack:
-                same = _state(theirs.conntrack) == _state(mine.conntrack)
+                one_state, other_state = _state(theirs.conntrack), _state(mine.conntrack)
+                zone = (
+                    hop.conntrack.get("zone") if hop.conntrack else None
+                )  # of a zone for one direction the kernel shows the id
+                same = one_state == other_state or (one_state[:2] == other_state[:2] and other_state[-1] == str(zone))
                 self.add(number, rank, Row(number, host, hook, stage, theirs.conntrack, mine.conntrack, SAME if same else DIFFERS,
                                            "" if same else "state"))  # fmt: skip
             return
@@ -285,6 +292,8 @@ class _Walk:
             verdict = SAME if end.outcome is None else DIFFERS
         elif end.outcome is None:
             verdict = NOT_OBSERVED
+        elif leaf.outcome == "delivered" and leaf.at.get("host") == end.at.get("host") and _delivered(story):
+            verdict = SAME
         elif _kind(leaf.outcome) != _kind(end.outcome) or leaf.at.get("host") != end.at.get("host"):
             verdict = DIFFERS
         elif _kind(leaf.outcome) == "discarded":
@@ -350,6 +359,18 @@ class _Walk:
         return f"reply {self._header(entry['reply'], [])}{zone}{mark}" + (f" {' '.join(bits)}" if bits else "")
 
 
+def _seen_late(theirs: dict[Place, _Section], mine: dict[Place, _Section]) -> None:
+    """NAT works at its own hooks where no chain is, and no tap then stands behind it: the next one shows what it did."""
+    for place, section in theirs.items():
+        if place in mine or not section.changes:
+            continue
+        for late in (one for (_, stage), one in mine.items() if stage == "change"):
+            found = {key: late.changes.pop(key) for key in tuple(late.changes) if key in section.changes}
+            if found:
+                mine[place] = _Section(changes=found)
+                break
+
+
 def _place(step: Step, hop: Hop) -> Place | None:
     if step.stage in ("routing", "rerouting"):
         return (step.hook if step.stage == "rerouting" else None), "routing"
@@ -357,6 +378,8 @@ def _place(step: Step, hop: Hop) -> Place | None:
         return (None if step.stage == "forward" else step.hook), step.stage
     if step.table and step.hook:
         return step.hook, step.table if step.stage != "nft" else f"nft {step.table} {step.chain}"
+    if step.hook and step.stage in TABLES:
+        return step.hook, step.stage
     return (step.hook, "change") if step.changes and step.hook else None
 
 
@@ -383,6 +406,16 @@ def _state(text: str) -> tuple[str, ...]:
         (words[0], "reply" if "reply" in words else "", zone)
         if words[0] not in ("INVALID", "UNTRACKED")
         else (words[0],)
+    )
+
+
+def _delivered(story: Story) -> bool:
+    """Whether the transport layer had it, whatever it did with it then: that is what "delivered" says."""
+    end = story.end
+    return (
+        end.outcome == "delivered"
+        or end.transport
+        or (end.at.get("hook") == "INPUT" and bool(TRANSPORT.match(end.place)))
     )
 
 

@@ -19,7 +19,7 @@ from ...sim.engine.simulate import Simulator, injection_of, result_json
 from ...sim.errors import InputError
 from ...sim.model.drawn import Drawn
 from ...sim.model.packet import Sk
-from ...sim.model.result import Leaf
+from ...sim.model.result import Leaf, Reason, Response
 from .compare import DIFFERS, Comparison, Row, compare
 from .event import NO_UID
 
@@ -86,10 +86,41 @@ def judge(world: World, question: Question | None, stories: Sequence[Story], obs
     if question is not None:
         world = question.prepare(world)
     simulator, begin, found = Simulator(world, verbose=True), None, []
+    answers: list[tuple[Response, Leaf]] = []
     for story in sorted((s for s in stories if s.hops), key=lambda s: s.start):
         begin = story.start if begin is None else begin
-        found.append(_judged(simulator, question, story, observed, (story.start - begin) / 1e9, bind_mark))
+        one = _as_answer(answers, story, question, observed)
+        if one is None:
+            one = _judged(simulator, question, story, observed, (story.start - begin) / 1e9, bind_mark)
+            answers += [(response, one.leaf) for response in one.leaf.responses] if one.leaf is not None else []
+        found.append(one)
     return found
+
+
+def _as_answer(answers: list[tuple[Response, Leaf]], story: Story, question: Question | None,
+               observed: frozenset[str]) -> Judged | None:  # fmt: skip
+    """An error or reset that the prediction of its cause has made already, with its own way; None for any other packet."""
+    head = story.hops[0].before
+    for pair in answers:
+        response, leaf = pair
+        sent = response.hops[0] if response.hops else None
+        if sent is None or sent.host != story.hops[0].host or story.hops[0].in_dev is not None:
+            continue
+        keys = ("proto", "dst", "sport", "dport", "type", "code")
+        told = "R" in str(head.get("flags", "")) if response.kind == "tcp_reset" else head.get("type") == response.type
+        if told and all(head.get(k) == sent.before.get(k) for k in keys):
+            answers.remove(pair)
+            reason = response.reason or Reason("answer", "an answer to an earlier packet")
+            way = Leaf(
+                response.outcome, response.at or {}, response.packet, reason, hops=list(response.hops), state=leaf.state
+            )
+            judged = Judged(story, REPLY, way, compare(way, story, observed))
+            if not response.at:
+                judged.comparison = Comparison(
+                    [r for r in judged.comparison.rows if r.stage != "end"], list(story.incomplete)
+                )
+            return judged
+    return None
 
 
 def _judged(simulator: Simulator, question: Question | None, story: Story, observed: frozenset[str], at: float,
@@ -97,7 +128,7 @@ def _judged(simulator: Simulator, question: Question | None, story: Story, obser
     judged = Judged(story, direction_of(story, question))
     head = story.hops[0].before
     if head.get("type") in ERRORS.get(str(head.get("proto")), ()):
-        judged.note = "an ICMP error: compared as the answer to the packet that caused it"
+        judged.note = "an ICMP error that no predicted packet has caused: what it quotes is not recorded"
         return judged
     if head.get("fragment"):
         judged.note = "a later fragment: it shows no ports"
