@@ -17,7 +17,7 @@ def astray(trial: Trial) -> Obstacle | None:
     """The obstacle of a flow that arrives somewhere, or None."""
     if trial.leaf.outcome not in ("delivered", "left"):
         return None
-    for judge in (_late_mark, _redirected_to_itself, _taken_away, _foreign_uplink):
+    for judge in (_late_mark, _redirected_to_itself, _taken_away, _foreign_uplink, _past_the_proxy):
         found = judge(trial)
         if found is not None:
             return found
@@ -127,6 +127,20 @@ def _foreign_uplink(trial: Trial) -> Obstacle | None:
         f"{hop.out_dev}, never the address: answers come back by {owner}, if at all"
     )
     return Obstacle("source_chosen_before_rerouting", FORWARD, hop.host, text, rerouted.where)
+
+
+def _past_the_proxy(trial: Trial) -> Obstacle | None:
+    """TPROXY found its socket, but routing took the packet on: only a local route brings it there."""
+    for hop in trial.leaf.hops:
+        step = next((s for s in hop.steps if s.target == "TPROXY" and s.matched and s.verdict == "ACCEPT"), None)
+        if step is None or hop.out_dev is None:
+            continue
+        text = (
+            f"{step.table} {step.chain} {step.rule} (TPROXY) gives the packet to a socket of {hop.host} and marks it, but no "
+            f"policy rule leads that mark to a local route: it is forwarded by {hop.out_dev}, past the proxy"
+        )
+        return Obstacle("tproxy_without_route", FORWARD, hop.host, text, step.where)
+    return None
 
 
 def _device_of(host: Host, address: str) -> str | None:

@@ -546,6 +546,14 @@ _add(
     "ip_route_me_harder()", ("mark_too_late", "source_not_owned"),
 )  # fmt: skip
 _add(
+    DIAGNOSIS, "tproxy_without_route", "TPROXY without the route to the proxy",
+    "TPROXY changes no address: it attaches the packet to a local socket and marks it. Whether the packet is delivered is "
+    "decided by routing, which needs a rule for the mark and a local route.",
+    "The TPROXY rule counts, the proxy hears nothing, and clients reach the real server past it.",
+    ("ip rule add fwmark MARK lookup 100", "ip route add local default dev lo table 100"),
+    "nf_tproxy_get_sock_v4(), ip_rcv_finish_core()", ("tproxy_no_socket", "mark_too_late"),
+)  # fmt: skip
+_add(
     DIAGNOSIS, "dnat_too_wide", "A DNAT rule without a destination takes everything",
     "The rule names a port, but neither the address nor the interface that it is meant for: it matches what goes out to the "
     "world as well.",

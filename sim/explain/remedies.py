@@ -207,6 +207,23 @@ def _except_owner(scene: Scene) -> Iterator[Candidate]:
         yield _candidate(scene.rule(text))
 
 
+def _to_the_proxy(scene: Scene) -> Iterator[Candidate]:
+    """The policy rule and the local route that TPROXY needs, for the mark that it sets."""
+    for hop in scene.trial.leaf.hops:
+        step = next((s for s in hop.steps if s.target == "TPROXY" and s.matched), None)
+        found = re.search(r"--tproxy-mark (\S+)", step.text or "") if step is not None else None
+        if found is None:
+            continue
+        mark = found[1].removesuffix("/0xffffffff")
+        family = scene.world.hosts[hop.host].routes
+        table = next(t for t in range(100, 200) if (scene.family, t) not in family)
+        yield _candidate(
+            PolicyRuleEdit(hop.host, f"fwmark {mark} lookup {table}"),
+            RouteEdit(hop.host, f"local default dev lo table {table}"),
+        )
+        return
+
+
 # -------------------------------------------------------------------------------- marks, entries, tracking
 
 
@@ -330,6 +347,7 @@ _MAKERS: dict[str, tuple[Any, ...]] = {
     "private_source_leaves": (_nat_accepts, _from_input, _mark_in_time, _track),
     "no_listener": (_for_local,),
     "mark_too_late": (_mark_in_time,),
+    "tproxy_without_route": (_to_the_proxy,),
     "dnat_too_wide": (_narrow,),
     "proxy_redirects_itself": (_except_owner,),
     "source_chosen_before_rerouting": (_reroute_by_uplink,),

@@ -19,7 +19,7 @@ class Cause:
     """``flow`` fails in ``topology`` after ``history``; ``code`` is what the answer's first line names.
 
     ``cure``: (host, command) where no fix can be offered; ``judged_by``: the test that sees it cured, where another one does.
-    ``source``: the address that the packet must leave with once the cause is gone; ``symptom``: in users' words.
+    ``source``: the address that the packet must leave with, ``arrives``: the host it must reach once the cause is gone; ``symptom``: in users' words.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Cause:
     flow: str
     code: str
     source: str | None
+    arrives: str | None
     symptom: str | None
     history: tuple[dict[str, Any], ...]
     cure: tuple[tuple[str, str], ...]
@@ -42,7 +43,7 @@ class Cause:
 def cause(name: str) -> Cause:
     data = tomllib.loads((HOME / name / "cause.toml").read_text())
     return Cause(
-        name, data["title"], data["flow"], data["code"], data.get("source"), data.get("symptom"),
+        name, data["title"], data["flow"], data["code"], data.get("source"), data.get("arrives"), data.get("symptom"),
         tuple(data.get("history", ())), tuple((c["host"], c["command"]) for c in data.get("cure", ())), data.get("judged_by"),
         load_topology(HOME / name / "lab.toml"),
     )  # fmt: skip

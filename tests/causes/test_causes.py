@@ -109,6 +109,11 @@ class Asked:
             for f in seen
         ):
             return False
+        arrives = self.one.arrives
+        if arrives is not None and not any(
+            (f.kind, f.host, f.packet["dst"]) == ("arrived", arrives, dst) for f in seen
+        ):
+            return False
         if self.record["proto"] == "tcp" and "S" not in self.record.get("flags", "S"):
             return True  # the middle of a connection: nothing answers by itself
         return any(self._is_answer(f) for f in seen)
