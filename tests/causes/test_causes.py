@@ -163,6 +163,7 @@ class TestOnTheKernel:
                 for host, command in commands:
                     bench.lab.run(host, *command.split())
                 cured = asked.clamped if text.startswith("for new connections") else asked.answered
-                assert cured(bench), (commands, bench.evidence.captures)
-                arrived.append(asked.arrived(bench))
+                worked, there = cured(bench), one.arrives is not None and asked.arrived(bench)
+                assert worked or there, (commands, bench.evidence.captures)
+                arrived.append(there)
         assert one.arrives is None or any(arrived)
