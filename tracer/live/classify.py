@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...sim.record import replace
 from .compare import DIFFERS, Row
 from .event import KIND, STATUS
 from .predict import Judged, judge
@@ -100,14 +101,20 @@ def _state_row(row: Row) -> bool:
     return row.key in ("state", "entry") or row.stage == "nat"
 
 
+def _tracked(case: Case, at: Judged, row: Row) -> list[Any]:
+    """The packet's events with an entry of the host; what -j CT hangs on a packet is a template, not its entry."""
+    inums = {i for i, name in case.scene.names.items() if name == row.host}
+    found = [e for e in at.story.events if int(e["netns"]) in inums and e["ct"]]
+    return [e for e in found if STATUS.TEMPLATE not in STATUS(int(e["status"]))]
+
+
 def _existed(case: Case, at: Judged, row: Row) -> Finding | None:
     """Its entry was confirmed when the first packet that we saw of it met it, while a new one was predicted."""
     if row.key == "state" and not row.predicted.startswith("NEW"):
         return None
     if not _state_row(row):
         return None
-    inums = {i for i, name in case.scene.names.items() if name == row.host}
-    tracked = [e for e in at.story.events if int(e["netns"]) in inums and e["ct"]]
+    tracked = _tracked(case, at, row)
     if not tracked or STATUS.CONFIRMED not in STATUS(int(tracked[0]["status"])):
         return None
     entry = int(tracked[0]["ct"])
@@ -127,8 +134,7 @@ def _gone(case: Case, at: Judged, row: Row) -> Finding | None:
         return None
     if row.key == "state" and row.predicted.startswith("NEW"):
         return None
-    inums = {i for i, name in case.scene.names.items() if name == row.host}
-    tracked = [e for e in at.story.events if int(e["netns"]) in inums and e["ct"]]
+    tracked = _tracked(case, at, row)
     if tracked and STATUS.CONFIRMED in STATUS(int(tracked[0]["status"])):
         return None
     without = case.world.with_host(host.with_(conns=()))
@@ -195,6 +201,8 @@ def _changed(case: Case, at: Judged, row: Row) -> Finding | None:
     for host in hosts.values():
         if host.name in merged.hosts:
             merged = merged.with_host(host)
+    if case.world.hosts.keys() <= now.hosts.keys():
+        merged = replace(merged, segments=now.segments)
     if _agrees(case, merged, at):
         changed = differences(case.world, merged)
         how = "read again now, the hosts predict what was seen" + (

@@ -34,6 +34,8 @@ STATE_RANK, ANSWER_RANK = 9, 11
 LOCAL_TABLES = frozenset(
     ("local", "main", "default")
 )  # one trie until the first ip rule: fib_table_lookup() names either
+NOWHERE = frozenset(("no_route", "route_unreachable", "route_prohibit", "route_blackhole", "rule_blackhole"))
+NO_WAY = re.compile(r"\b(blackhole|unreachable|prohibit|no route)\b")
 TABLE, DEVICE = re.compile(r"table (\S+?):"), re.compile(r"\bdev (\S+)")
 TABLES = frozenset(("raw", "mangle", "nat", "filter", "security"))
 TRANSPORT = re.compile(r"(tcp|udp|raw|ping|sctp|dccp|sk|sock|__sk|__tcp|__udp)_")  # functions behind ip_local_deliver()
@@ -107,6 +109,7 @@ class _Walk:
         self.leaf, self.story, self.observed = leaf, story, observed
         self.rows: list[tuple[tuple[int, int, float], Row]] = []
         self.comparable_end = True
+        self.shown: list[Place] = []  # places of the hop at hand that show the headers
 
     def add(self, hop: int, rank: tuple[int, float], row: Row) -> None:
         self.rows.append(((hop, *rank), row))
@@ -153,6 +156,7 @@ class _Walk:
         self._start(number, hop, seen)
         theirs, mine = self._sections(hop), self._sections(seen)
         _seen_late(theirs, mine)
+        self.shown = [place for place in mine if place[1] != "routing"]
         for place in dict.fromkeys((*theirs, *mine)):
             self._place(number, hop, seen, place, theirs.get(place), mine.get(place))
         self._entry(number, hop, seen)
@@ -238,7 +242,8 @@ class _Walk:
         held = one.drop in ("QUEUE", "NFQUEUE", "STOLEN")  # it is not seen any more: the end tells
         dropped = not held and (one.drop is not None) != (other.drop is not None)
         verdict = DIFFERS if names or dropped else SAME
-        if verdict == DIFFERS and mine is None and self.story.incomplete:
+        shown = any(_rank(h, s, seen) > rank for h, s in self.shown) or number < len(self.story.hops) - 1
+        if verdict == DIFFERS and mine is None and (self.story.incomplete or not shown):
             verdict = NOT_OBSERVED
         key = ("changes" if names else "drop") if verdict != SAME else ""
         words = self._words(one, theirs is not None), self._words(other, mine is not None)
@@ -247,6 +252,11 @@ class _Walk:
     def _route(
         self, number: int, host: str, rank: tuple[int, float], theirs: _Section | None, mine: _Section | None
     ) -> None:
+        nowhere = self.leaf.reason.code in NOWHERE and self.leaf.at.get("host") == host
+        if (theirs is None or not theirs.text) and nowhere and mine is not None and not NO_WAY.search(mine.text):
+            row = Row(number, host, None, "routing", self.leaf.reason.text, mine.text, DIFFERS, "route")
+            self.add(number, rank, row)
+            return
         if theirs is None or not theirs.text:
             return
         if mine is None or not mine.text:
@@ -259,6 +269,7 @@ class _Walk:
         wrong = bool(table and table[0] != table[1] and not LOCAL_TABLES.issuperset(table))
         local = "table local" in theirs.text
         wrong = wrong or bool(dev and dev[0] != dev[1] and not local)
+        wrong = wrong or bool(NO_WAY.search(theirs.text)) != bool(NO_WAY.search(mine.text))
         self.add(number, rank, Row(number, host, None, "routing", theirs.text, mine.text, DIFFERS if wrong else SAME,
                                    "route" if wrong else "", (), theirs.where))  # fmt: skip
 
@@ -297,10 +308,10 @@ class _Walk:
         elif _kind(leaf.outcome) != _kind(end.outcome) or leaf.at.get("host") != end.at.get("host"):
             verdict = DIFFERS
         elif _kind(leaf.outcome) == "discarded":
-            filtered = leaf.reason.code in BY_NETFILTER, end.reason.code in BY_NETFILTER
-            both = leaf.at.get("hook") and hook and filtered[0]
+            by_hook = end.reason.code in BY_NETFILTER
+            other = by_hook != (leaf.reason.code in BY_NETFILTER) and not (by_hook and leaf.at.get("hook"))
             known = end.drop not in (None, "NOT_SPECIFIED", "SKB_DROP_REASON_NOT_SPECIFIED")
-            if (filtered[0] != filtered[1] and known) or (both and leaf.at["hook"] != hook):
+            if (other and known) or (by_hook and leaf.at.get("hook") and hook and leaf.at["hook"] != hook):
                 verdict = DIFFERS
         key = "end" if verdict == DIFFERS else ""
         host = str(end.at.get("host") or leaf.at.get("host"))
