@@ -19,8 +19,11 @@ hosts. Ask `overview` for the hosts and interfaces, `why` about a flow such as '
 Nothing is changed anywhere; what_if applies to a copy."""
 
 
-def make_server(snapshot: Snapshot) -> Any:
-    """An ``mcp.server.MCPServer`` with the tools on ``snapshot``; raises MissingFacility without the SDK."""
+def make_server(snapshot: Snapshot, bundles: tuple[str, ...] = ()) -> Any:
+    """An ``mcp.server.MCPServer`` with the tools on ``snapshot`` and, if any, bundles of ``nattrace confirm --save``.
+
+    Raises MissingFacility without the SDK.
+    """
     try:
         from mcp.server import MCPServer
         from mcp.types import ToolAnnotations
@@ -30,8 +33,9 @@ def make_server(snapshot: Snapshot) -> Any:
 
     server = MCPServer("nattrace", version=__version__, instructions=INSTRUCTIONS, log_level="ERROR")
     quiet = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
-    tools = Tools(snapshot)
-    for tool in (tools.overview, tools.why, tools.simulate, tools.explain):
+    tools = Tools(snapshot, bundles)
+    offered = [tools.overview, tools.why, tools.simulate, tools.explain]
+    for tool in [*offered, tools.confirm_replay] if bundles else offered:
         server.tool(annotations=quiet)(tool)
     return server
 
@@ -39,8 +43,9 @@ def make_server(snapshot: Snapshot) -> Any:
 class Tools:
     """The tools' functions; their docstrings and types are what a client is shown."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, bundles: tuple[str, ...] = ()) -> None:
         self._snapshot = snapshot
+        self._bundles = bundles
 
     def overview(self) -> dict[str, Any]:
         """Hosts of the snapshot with their interfaces and addresses, segments between them, and what was assumed."""
@@ -51,17 +56,19 @@ class Tools:
         flow: str,
         expect: list[str] | None = None,
         what_if: dict[str, list[str]] | None = None,
+        symptom: str | None = None,
         document: bool = False,
     ) -> dict[str, Any]:
         """What happens to a flow, hop by hop, and why; fixes that were tried out.
 
         flow: '[PROTO] [SRC[:SPORT]] -> DST[:DPORT] [in IFACE] [at HOST] [uid USER]', or a pasted line of tcpdump,
         conntrack -L, ss or a netfilter LOG line. expect: 'delivered', 'snat A', 'dnat A:P', 'rule nat:POSTROUTING:3',
-        'out IFACE', 'reply'. what_if: changes to try on a copy, by kind: set, add, insert, delete, route, rule.
-        document: the whole JSON document too, with every step.
+        'out IFACE', 'reply'. symptom: the trouble in users' words ('no reply', 'ping works, tcp does not'). what_if:
+        changes to try on a copy, by kind: set, add, insert, delete, route, rule. document: the whole JSON document too,
+        with every step.
         """
         whatif = _changes(what_if)
-        result = _asked(lambda: self._snapshot.why(flow, expect=tuple(expect or ()), **whatif))
+        result = _asked(lambda: self._snapshot.why(flow, expect=tuple(expect or ()), symptom=symptom, **whatif))
         found: dict[str, Any] = {
             "verdict": result.verdict,
             "outcome": result.outcome,
@@ -92,6 +99,15 @@ class Tools:
         if found is None:
             raise _refused(InputError(f"no code {code!r}", remedy=f"similar: {', '.join(similar(code)) or 'none'}"))
         return {k: list(v) if isinstance(v, tuple) else v for k, v in found._asdict().items()}
+
+    def confirm_replay(self, bundle: int = 0) -> dict[str, Any]:
+        """Predicted against observed, hook by hook, from a bundle of `nattrace confirm --save`; bundle: its number from 0."""
+        if not 0 <= bundle < len(self._bundles):
+            raise _refused(InputError(f"no bundle {bundle}", remedy=f"0 to {len(self._bundles) - 1}"))
+        from .live.bundle import replay
+
+        report = _asked(lambda: replay(self._bundles[bundle]))
+        return {"text": report.render(), "document": report.to_json()}
 
 
 def _changes(what_if: dict[str, list[str]] | None) -> dict[str, Any]:

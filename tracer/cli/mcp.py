@@ -11,8 +11,15 @@ from .options import load, snapshot_options
 
 @click.command(short_help="The same questions over the Model Context Protocol (standard input and output).")
 @snapshot_options
+@click.option(
+    "--bundle",
+    "bundles",
+    multiple=True,
+    metavar="FILE",
+    help="A bundle of confirm --save, to be replayed; may be repeated.",
+)
 @click.option("--list", "list_", is_flag=True, help="Print the tools and their arguments as JSON, and end.")
-def mcp(list_: bool, **options: Any) -> int:
+def mcp(list_: bool, bundles: tuple[str, ...], **options: Any) -> int:
     """Serve why, simulate, explain and overview of one snapshot to an MCP client, read-only.
 
     \b
@@ -24,7 +31,7 @@ def mcp(list_: bool, **options: Any) -> int:
 
     from ..mcp import make_server
 
-    server = make_server(Snapshot(load(options)))
+    server = make_server(Snapshot(load(options)), bundles)
     if list_:
         import asyncio
 
