@@ -22,7 +22,7 @@ why: $(VENV)/.offline
 	@$(BIN)/nattrace why '$(FLOW)' --snapshot $(SNAPSHOT)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbmake tests notebooks
 
 setup-test: $(VENV)/.test
 
