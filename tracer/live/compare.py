@@ -99,7 +99,7 @@ def compare(leaf: Leaf, story: Story, observed: frozenset[str]) -> Comparison:
     walk.hops()
     if walk.comparable_end:
         walk.end()
-    return Comparison([row for _, row in sorted(walk.rows, key=lambda pair: pair[0])], list(story.incomplete))
+    return Comparison([row for _, row in sorted(walk.rows, key=lambda pair: pair[0])], [*story.incomplete, *walk.open])
 
 
 class _Walk:
@@ -109,6 +109,7 @@ class _Walk:
         self.leaf, self.story, self.observed = leaf, story, observed
         self.rows: list[tuple[tuple[int, int, float], Row]] = []
         self.comparable_end = True
+        self.early_drop, self.open = False, list[str]()
         self.shown: list[Place] = []  # places of the hop at hand that show the headers
 
     def add(self, hop: int, rank: tuple[int, float], row: Row) -> None:
@@ -156,6 +157,7 @@ class _Walk:
         self._start(number, hop, seen)
         theirs, mine = self._sections(hop), self._sections(seen)
         _seen_late(theirs, mine)
+        self._dropped_early(theirs, mine, seen)
         self.shown = [place for place in mine if place[1] != "routing"]
         for place in dict.fromkeys((*theirs, *mine)):
             self._place(number, hop, seen, place, theirs.get(place), mine.get(place))
@@ -174,6 +176,17 @@ class _Walk:
             )
             if not same:
                 self.add(number, (ROUTING_RANK if seen.in_dev else -1, 1), row)
+
+    def _dropped_early(self, theirs: dict[Place, _Section], mine: dict[Place, _Section], seen: Hop) -> None:
+        """A drop is told at the chain behind the last tap; a hook function without a chain, between the two, may have done it."""
+        told = next((place for place, section in mine.items() if section.drop), None)
+        for place, section in theirs.items():
+            if not section.drop or place in mine or told is None:
+                continue
+            between = [p for p in mine if _rank(*place, seen) < _rank(*p, seen) < _rank(*told, seen)]
+            if _rank(*place, seen) < _rank(*told, seen) and not between:
+                mine[place] = mine.pop(told)
+                self.early_drop = True
 
     def _start(self, number: int, hop: Hop, seen: Hop) -> None:
         wrong = [
@@ -300,7 +313,11 @@ class _Walk:
         seen = _ending(end.outcome, end.at, end.reason.code) if end.outcome else end.reason.text
         verdict = SAME
         if leaf.outcome in ("queued", "stolen"):
-            verdict = SAME if end.outcome is None else DIFFERS
+            verdict = SAME if end.outcome is None else NOT_OBSERVED if end.outcome == "dropped" else DIFFERS
+            if verdict == NOT_OBSERVED:
+                self.open.append(
+                    f"{leaf.at.get('host')}: whether a program takes packets from the queue (the snapshot does not tell)"
+                )
         elif end.outcome is None:
             verdict = NOT_OBSERVED
         elif leaf.outcome == "delivered" and leaf.at.get("host") == end.at.get("host") and _delivered(story):
@@ -311,7 +328,9 @@ class _Walk:
             by_hook = end.reason.code in BY_NETFILTER
             other = by_hook != (leaf.reason.code in BY_NETFILTER) and not (by_hook and leaf.at.get("hook"))
             known = end.drop not in (None, "NOT_SPECIFIED", "SKB_DROP_REASON_NOT_SPECIFIED")
-            if (other and known) or (by_hook and leaf.at.get("hook") and hook and leaf.at["hook"] != hook):
+            if (other and known) or (
+                by_hook and leaf.at.get("hook") and hook and leaf.at["hook"] != hook and not self.early_drop
+            ):
                 verdict = DIFFERS
         key = "end" if verdict == DIFFERS else ""
         host = str(end.at.get("host") or leaf.at.get("host"))
