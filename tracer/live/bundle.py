@@ -45,8 +45,9 @@ def save(path: str | Path, flow: str, snapshot: Path, recording: Path, now: Path
         _add(tar, "report.json", json.dumps(report.to_json()).encode())
         _add(tar, "events", recording.read_bytes())
         for top, folder in (("snapshot", snapshot), ("now", now)):
-            for each in _files(folder) if folder is not None else ():
-                _add(tar, f"{top}/{each.relative_to(folder)}", each.read_bytes())
+            if folder is not None:
+                for each in _files(folder):
+                    _add(tar, f"{top}/{each.relative_to(folder)}", each.read_bytes())
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -344,7 +344,7 @@ class _Walk:
         same = sorted(theirs) == sorted(mine)
         absent = bool(self.story.incomplete) and not mine
         verdict = SAME if same else NOT_OBSERVED if absent else DIFFERS
-        words = (", ".join(side) or "none" for side in (theirs, mine))
+        words = ", ".join(theirs) or "none", ", ".join(mine) or "none"
         self.add(number, (ANSWER_RANK, 0), Row(number, host, None, "answer", *words, verdict, "" if same else "answer"))
 
     # --- values

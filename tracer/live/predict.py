@@ -114,12 +114,10 @@ def _as_answer(answers: list[tuple[Response, Leaf]], story: Story, question: Que
             way = Leaf(
                 response.outcome, response.at or {}, response.packet, reason, hops=list(response.hops), state=leaf.state
             )
-            judged = Judged(story, REPLY, way, compare(way, story, observed))
-            if not response.at:
-                judged.comparison = Comparison(
-                    [r for r in judged.comparison.rows if r.stage != "end"], list(story.incomplete)
-                )
-            return judged
+            comparison = compare(way, story, observed)
+            if not response.at:  # what became of it was not played
+                comparison.rows = [row for row in comparison.rows if row.stage != "end"]
+            return Judged(story, REPLY, way, comparison)
     return None
 
 

@@ -157,7 +157,7 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
         return report
     if lost:
         report.open.append("events were lost: " + ", ".join(f"{v} {k}" for k, v in lost.items()))
-    same = sum(row.verdict == SAME for j in compared for row in j.comparison.rows if j.comparison is not None)
+    same = sum(row.verdict == SAME for j in compared if j.comparison is not None for row in j.comparison.rows)
     back = sum(j.direction == REPLY for j in compared)
     packets = f"{len(compared)} packet{'s' * (len(compared) != 1)}" + (f" ({back} in reply)" if back else "")
     report.text = f"{packets} at {', '.join(hosts)}: {same} places as predicted"
