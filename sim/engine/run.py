@@ -79,6 +79,7 @@ class Run:
         self.assumed: dict[str, Assumption] = {}
         self.notes: list[str] = []
         self.unknowns: list[Reason] = []
+        self._told: set[Reason] = set()  # the same, to look into
         self.hops: list[Hop] = []
         self.hop: Hop | None = None
         self.verbose = verbose  # record near misses too
@@ -106,7 +107,8 @@ class Run:
         """A question that the model cannot decide: both branches are played, and the result says so."""
         answer = self.choose(text, (Option(None, "no", False), Option(None, "yes", True)))
         reason = Reason(code, text, where)
-        if reason not in self.unknowns:
+        if reason not in self._told:
+            self._told.add(reason)
             self.unknowns.append(reason)
         return bool(answer)
 
@@ -162,6 +164,14 @@ class Run:
             p = choice.options[choice.taken].probability
             total = None if p is None or total is None else total * p
         return total
+
+
+# IN_DEV_ORCONF, IN_DEV_ANDCONF, IN_DEV_MAXCONF
+_COMBINED: dict[str, Callable[[int, int], int]] = {
+    "or": lambda mine, shared: int(bool(mine or shared)),
+    "and": lambda mine, shared: int(bool(mine and shared)),
+    "max": max,
+}
 
 
 class Ctx:
@@ -224,20 +234,22 @@ class Ctx:
         if others is None:
             others = (1 - default,) if default in (0, 1) else ()
         base = f"net.{family}.conf."
-        if how == "all":
-            return self.sysctl_int(base + f"all.{key}", default, others)
-        mine = self.sysctl_int(base + f"{dev.replace('.', '/')}.{key}", default, others)
-        if how == "dev":
-            return mine
         every = base + f"all.{key}"
-        known = every in self.host.sysctl or base + f"{dev.replace('.', '/')}.{key}" in self.host.sysctl
-        # where both are missing the other value of either comes to the same: one of them is tried
-        shared = self.sysctl_int(every, default, others if known else ())
-        if how == "max":
-            return max(mine, shared)
-        if how == "and":
-            return int(bool(mine and shared))
-        return int(bool(mine or shared))
+        if how == "all":
+            return self.sysctl_int(every, default, others)
+        name = base + f"{dev.replace('.', '/')}.{key}"
+        if how == "dev":
+            return self.sysctl_int(name, default, others)
+        # a value that comes to the same as the default is not worth trying; where both are missing the other value of
+        # either comes to the same: one of them is tried
+        combined, known = _COMBINED[how], self.host.sysctl
+        shared = self.sysctl_int(every, default) if every in known else default
+        telling = tuple(o for o in others if combined(o, shared) != combined(default, shared))
+        mine = self.sysctl_int(name, default, telling)
+        if every not in known:
+            telling = tuple(o for o in others if combined(mine, o) != combined(mine, default))
+            shared = self.sysctl_int(every, default, telling if name in known else ())
+        return combined(mine, shared)
 
     def where_sysctl(self, name: str) -> Where | None:
         setting = self.host.sysctl.get(name)

@@ -32,6 +32,8 @@ _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 # The lines of a chain that are not plainly for one destination
 _OTHERS = rf"\n(?:\[[0-9]+:[0-9]+\] )?-A (?![^ \n]+ -d {_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}/32 )"
 
+_INTERFACES = (" -i ", " -o ", "-interface")
+
 Key = tuple[bytes, bytes, Any]
 
 
@@ -114,12 +116,13 @@ class TextIndex:
     Made of contiguous plain lines only; :meth:`worn` after a few destinations.
     """
 
-    __slots__ = ("_end", "_found", "_others", "_start", "_starts", "_text")
+    __slots__ = ("_end", "_found", "_named", "_others", "_start", "_starts", "_text")
 
     def __init__(self, text: str, starts: list[int], end: int, others: list[int]) -> None:
         self._text, self._starts, self._others = text, starts, others
         self._start, self._end = starts[0], end
         self._found: dict[int, list[int]] = {}  # destination → numbers of the candidates
+        self._named: bool | None = None  # an interface; None: nobody has asked
 
     @classmethod
     def of(cls, text: str, items: Sequence[Any], family: int) -> TextIndex | None:
@@ -139,7 +142,9 @@ class TextIndex:
 
     def names_interfaces(self) -> bool:
         """Whether a line of the chain may name an interface."""
-        return any(self._text.find(word, self._start, self._end) >= 0 for word in (" -i ", " -o ", "-interface"))
+        if self._named is None:
+            self._named = any(self._text.find(word, self._start, self._end) >= 0 for word in _INTERFACES)
+        return self._named
 
     def worn(self) -> bool:
         return len(self._found) >= _LOOKUPS

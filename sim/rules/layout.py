@@ -214,7 +214,8 @@ class Searched:
         return rows
 
     def count(self) -> int:
-        return self.save.number(self.end) - self.save.number(self.head_end)
+        text, before = self.save.text, self.head_end
+        return text.count("\n[" if text.startswith("[", before + 1) else "\n-A ", before, self.end)
 
     def lines(self) -> Iterator[tuple[str, int, str]]:
         """(chain, offset, text from the first criterion on with one space before it) of every rule line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..model.where import Where
+from ..model.where import Counted, Where
 
 _STEP = 1 << 14
 COUNTERS = re.compile(r"\[(\d{1,20}):(\d{1,20})\]\s*")
@@ -35,7 +35,7 @@ class SaveText:
         return marks[block] + text.count("\n", block * _STEP, offset) + 1
 
     def where(self, offset: int) -> Where:
-        return Where(self.file, self.number(offset))
+        return Counted.at(self.file, self.number, offset)
 
 
 def split_rule(line: str) -> tuple[str, str]:
