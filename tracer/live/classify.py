@@ -233,12 +233,20 @@ def differences(before: World, after: World) -> list[str]:
     return found
 
 
+# what decides about packets; the others differ from machine to machine, or count
+SETTINGS = ("ip_forward", "forwarding", "rp_filter", "route_localnet", "accept_local", "src_valid_mark", "fwmark_reflect",
+            "ip_default_ttl", "nf_conntrack_max", "tcp_loose", "be_liberal", "nf_conntrack_helper")  # fmt: skip
+
+
 def _plain(host: Host, what: str) -> Any:
     """One part of a host, without the places where it was read."""
     if what == "rules":
         return [(t.name, [r.text for r in t.all_rules()], [c.policy for c in t.chains.values()]) for t in host.tables]
     if what == "settings":
-        return {k: v.value for k, v in host.sysctl.items() if "conntrack_count" not in k}
+        return {k: v.value for k, v in host.sysctl.items() if k.endswith(SETTINGS)}
     if what == "devices":
         return set(host.links)
-    return re.sub(r"where=Where\([^)]*\)", "", repr(host.routes if what == "routes" else host.rules))
+    part = host.routes if what == "routes" else host.rules
+    return sorted(
+        re.sub(r"(where|file)=(Where\([^)]*\)|'[^']*')", "", repr(item)) for group in part.values() for item in group
+    )

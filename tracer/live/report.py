@@ -70,7 +70,7 @@ class Report:
             paint(line, "bold", colour) for line in wrap(clean(f"{self.verdict.upper()}: {self.text}{code}"), width)
         ]
         if quiet:
-            return lines[0] + "\n"
+            return paint(clean(f"{self.verdict.upper()}: {self.text}{code}"), "bold", colour) + "\n"
         if self.finding is not None:
             said = f"{CLASSES[self.finding.name]}: {self.finding.how}"
             lines += ["", *_block("WHY", said, width), *_block("NEXT", self.finding.next, width)]
