@@ -76,3 +76,26 @@ def test_the_tools_can_be_listed_without_a_client() -> None:
         [NATTRACE, "mcp", "-S", "private-namespace", "--list"], capture_output=True, text=True, check=True
     )
     assert {t["name"] for t in json.loads(done.stdout)} == {"overview", "why", "simulate", "explain"}
+
+
+BUNDLE = Path(__file__).resolve().parents[2] / "data" / "bundles" / "nat-rule-changed.bundle"
+
+
+def test_a_bundle_that_was_named_is_judged_again() -> None:
+    from mcp import Client, StdioServerParameters
+
+    async def run() -> Any:
+        words = ["mcp", "-S", "private-namespace", "--bundle", str(BUNDLE)]
+        async with Client(StdioServerParameters(command=NATTRACE, args=words), read_timeout_seconds=60) as client:
+            names = {t.name for t in (await client.list_tools()).tools}
+            return (
+                names,
+                await client.call_tool("confirm_replay", {}),
+                await client.call_tool("confirm_replay", {"bundle": 1}),
+            )
+
+    names, found, wrong = asyncio.run(run())
+    assert "confirm_replay" in names
+    assert found.structured_content["document"]["verdict"] == "disagrees"
+    assert found.structured_content["document"]["class"] == "rule_set_changed"
+    assert wrong.is_error and "no bundle 1" in wrong.content[0].text
