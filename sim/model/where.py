@@ -31,6 +31,8 @@ class Counted(Where):
     @property
     def line(self) -> int | None:
         asked: Any = tuple.__getitem__(self, 1)
+        if type(asked) is not list:  # from _replace()
+            return int(asked)
         if len(asked) > 1:
             number, offset = asked
             asked[:] = [number(offset)]

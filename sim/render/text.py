@@ -270,11 +270,11 @@ class Page:
     def step(self, phase: str, hop: int, index: int, step: Step) -> list[Line]:
         mark = self.x.marks.get((phase, hop, index), SHOWN)
         number = self.x.numbers.get((phase, hop, index), 0)
-        where = f"{step.table} {step.chain}" if step.table and step.chain else step.stage
+        where = clean(f"{step.table} {step.chain}") if step.table and step.chain else step.stage
         if step.rule:
             where += f" {step.rule}"
         label = f"   {mark.sign or ' '}{number:>4}  {where:<12} "
-        said = mark.text if mark.text is not None else "  ".join(clean(p) for p in step_words(step) if p)
+        said = clean(mark.text) if mark.text is not None else "  ".join(clean(p) for p in step_words(step) if p)
         room = self.width - len(label)
         pieces = wrap(said, room) or [""]
         if step.rule and len(pieces) == 2 and " -j " in said:

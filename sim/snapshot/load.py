@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, SnapshotError
@@ -13,9 +13,12 @@ from .problems import Problems, excerpt
 from .source import REMEDY_SIZE, Source, open_source, printable, single_file
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .source import Bytes
 
-BUNDLED = Path(__file__).resolve().parent.parent / "snapshots"
+    BUNDLED: Path
+
 MOST_LINES, MOST_VALUES = 4_000_000, 16_000_000  # of one file; each becomes an object many times its size
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 TEXT_ONLY = frozenset((
@@ -28,12 +31,26 @@ BOTH_FORMS = frozenset((
 KINDS = TEXT_ONLY | BOTH_FORMS | {"meta"}
 
 
+def __getattr__(name: str) -> Any:
+    if name == "BUNDLED":  # made when it is asked for: a single dump needs no pathlib, which costs 2 ms
+        return _bundle()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _bundle() -> Path:
+    """The folder of the snapshots that come with the program."""
+    from pathlib import Path
+
+    return Path(__file__).resolve().parent.parent / "snapshots"
+
+
 def bundled_names() -> list[str]:
     """Names of the snapshots that come with the program."""
-    if not BUNDLED.is_dir():
+    folder = _bundle()
+    if not folder.is_dir():
         return []
     return sorted(
-        {_stem(p.name) for p in BUNDLED.iterdir() if p.is_dir() or p.name.endswith(ARCHIVES)} - {"__pycache__"}
+        {_stem(p.name) for p in folder.iterdir() if p.is_dir() or p.name.endswith(ARCHIVES)} - {"__pycache__"}
     )
 
 
@@ -41,7 +58,8 @@ def bundled(name: str) -> Path | None:
     """The bundled snapshot of a name, or None."""
     if not name or "/" in name or name.startswith("."):
         return None
-    return next((p for suffix in ("", *ARCHIVES) if (p := BUNDLED / f"{name}{suffix}").exists()), None)
+    folder = _bundle()
+    return next((p for suffix in ("", *ARCHIVES) if (p := folder / f"{name}{suffix}").exists()), None)
 
 
 def _stem(name: str) -> str:
@@ -81,6 +99,8 @@ def load_world(
 
 
 def _find(path: str | Path) -> Path:
+    from pathlib import Path
+
     found = Path(path)
     try:
         if str(path) and found.exists():
@@ -286,7 +306,7 @@ class Reader:
         self.root = root
         self.problems = problems
         self.strict = strict
-        self.singles: dict[str, Path] = {}
+        self.singles: dict[str, str] = {}
 
     def bytes(self, name: str) -> Bytes | None:
         try:
@@ -368,7 +388,7 @@ def _read_host(
             files[kind] = file
     for kind, path in singles.items():
         label = printable(str(path))
-        reader.singles[label] = Path(path)
+        reader.singles[label] = os.fspath(path) or os.curdir
         files[kind] = label
     try:
         return HostReader(reader, name or _default_name(reader, prefix), files, named=bool(name)).read()

@@ -10,7 +10,6 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from ..errors import SnapshotError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import mmap
     import tarfile
     import zipfile
+    from pathlib import Path
 
     Bytes = bytes | mmap.mmap
 
@@ -35,9 +35,9 @@ REMEDY_SIZE = "a snapshot holds text dumps of one or a few hosts; remove what do
 class Source:
     """Files by relative path (``/`` between the parts); ``read`` gives the bytes of one."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = path
-        self.name = path.name
+        self.name = os.path.basename(path)
         self._open: dict[str, Callable[[], IO[bytes]]] = {}
         self._left = MAX_TOTAL
         self._paid: set[str] = set()  # files whose size is already taken off
@@ -146,23 +146,24 @@ def open_source(path: Path) -> Source:
     raise SnapshotError("not a snapshot", Where(printable(str(path))), remedy)
 
 
-def single_file(path: Path) -> Bytes:
+def single_file(path: str) -> Bytes:
     """A file named on the command line (``-`` and pipes are files too)."""
     source = Source(path)
-    source.add("file", lambda: path.open("rb"))
+    source.add("file", lambda: io.BufferedReader(io.FileIO(path)))
     try:
         return source.read("file")
     except SnapshotError as error:
-        raise SnapshotError(error.message, Where(printable(str(path))), error.remedy) from error
+        raise SnapshotError(error.message, Where(printable(path)), error.remedy) from error
 
 
 def _directory(root: Path) -> Source:
-    source = Source(root.resolve())
-    for file, name in _walk(source.path, source.path, 0):
+    root = root.resolve()
+    source = Source(root)
+    for file, name in _walk(root, root, 0):
         mode = file.lstat().st_mode
         if stat.S_ISLNK(mode):
             target = file.resolve()
-            if not target.is_relative_to(source.path):
+            if not target.is_relative_to(root):
                 source.refuse(name, "the link leads out of the snapshot")
                 continue
             mode = target.stat().st_mode if target.exists() else 0
@@ -178,6 +179,8 @@ def _directory(root: Path) -> Source:
 
 def _walk(root: Path, folder: Path, depth: int) -> Iterator[tuple[Path, str]]:
     """Everything but folders, without following links to folders."""
+    from pathlib import Path
+
     if depth > MAX_DEPTH:
         return
     with os.scandir(folder) as entries:

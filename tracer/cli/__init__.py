@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 # name: (module, attribute, help)
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -112,7 +112,21 @@ def main() -> None:
         status = _failed(error)
         _reader_gone()
     gc.freeze()  # else the interpreter looks through everything once more before it ends
-    sys.exit(status)
+    _end(status)
+
+
+def _end(status: int) -> NoReturn:
+    """The end; at once where nobody waits for it, as taking a big world apart object by object serves nobody."""
+    import atexit
+
+    watched = sys.getprofile() is not None or sys.gettrace() is not None
+    if watched or atexit._ncallbacks() or "threading" in sys.modules:
+        sys.exit(status)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        pass
+    os._exit(status)
 
 
 def _open_streams() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .table import SINGLE_FILES
@@ -29,6 +28,7 @@ def live(strict: bool = False) -> World:
     import shutil
     import sys
     import tempfile
+    from pathlib import Path
 
     from nattrace.sim.errors import MissingFacility
     from nattrace.sim.snapshot.load import load_world

@@ -72,6 +72,30 @@ def test_a_missing_sysctl_makes_the_answer_unknown_only_where_it_decides(decides
     assert bool(leaves[0].unknowns) == decides
 
 
+@pytest.mark.parametrize("have", [{}, {"all": "0"}, {"all": "1"}, {"eth0": "0"}, {"eth0": "1"}], ids=str)
+@pytest.mark.parametrize("default", [0, 1])
+@pytest.mark.parametrize("how", ["or", "and", "max"])
+def test_of_two_missing_sysctls_that_are_combined_only_values_that_tell_are_played(
+    how: str, default: int, have: dict[str, str]
+) -> None:
+    combined = {"or": lambda a, b: a | b, "and": lambda a, b: a & b, "max": max}[how]
+    host = Host("h", sysctl={f"net.ipv4.conf.{dev}.x": Setting(value) for dev, value in have.items()})
+    played = []
+
+    def play(run: Run) -> Leaf:
+        value = Ctx(run, host, run.ws.host("h")).conf("eth0", "x", default, how)
+        played.append(value)
+        return leaf(str(value))
+
+    leaves, _ = explore(WorldState(World({"h": host})), play)
+    known = {dev: int(have.get(dev, default)) for dev in ("all", "eth0")}
+    base = combined(known["eth0"], known["all"])
+    missing = [dev for dev in ("eth0", "all") if dev not in have][:1]
+    others = {combined(*({**known, dev: 1 - default}[d] for d in ("eth0", "all"))) for dev in missing}
+    assert {one.outcome for one in leaves} == {str(base), *map(str, others)}
+    assert played == [base, *(others - {base})], "nothing is played that has to come to the same"
+
+
 def test_a_present_sysctl_is_no_assumption() -> None:
     run = Run(WorldState(WORLD))
     ctx = Ctx(run, HOST, run.ws.host("h"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import nattrace as nt
 import pytest
@@ -61,3 +63,17 @@ ORDINARY = [
 @pytest.mark.parametrize(("snapshot", "flow"), ORDINARY)
 def test_an_ordinary_answer_fits_on_25_lines(snapshot: str, flow: str) -> None:
     assert len(nt.load(snapshot).why(flow).text().splitlines()) <= 25
+
+
+def test_names_of_chains_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    ruleset = {
+        "nftables": [
+            {"table": {"family": "ip", "name": "t\u202e"}},
+            {"chain": {"family": "ip", "table": "t\u202e", "name": "c\x9b", "type": "filter", "hook": "prerouting",
+                       "prio": -300, "policy": "accept"}},
+            {"rule": {"family": "ip", "table": "t\u202e", "chain": "c\x9b", "handle": 3, "expr": [{"drop": None}]}},
+        ]
+    }  # fmt: skip
+    (tmp_path / "nft.json").write_text(json.dumps(ruleset))
+    text = nt.load(tmp_path).why("192.0.2.9 -> 198.51.100.7 in eth0").text()
+    assert "t\\u202e" in text and all(line.isprintable() for line in text.splitlines())
