@@ -387,6 +387,7 @@ def _loop_back_copy(base: Ctx, skb: Skb, rt: Any) -> None:
         copy.rt = replace(rt, kind="local")
         copy.pkttype = PACKET_LOOPBACK  # dev_loopback_xmit()
         run.aside(Transfer(base.host.name, rt.dev, copy))
+        run.settle()
     run.hop, run.hops = hop, hops
     skb.ct, skb.ctinfo = copy.ct, copy.ctinfo
 

@@ -208,6 +208,7 @@ def emit(ctx: Ctx, out: Skb, kind: str) -> None:
         )
 
     run.aside(Local(sender, out), done)
+    run.settle()
 
 
 def tcp_reset(ctx: Ctx, skb: Skb) -> None:

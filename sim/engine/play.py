@@ -37,7 +37,7 @@ from .host import EADDRNOTAVAIL, EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
 from .rt import Rt
 from .run import MAX_LEAVES, Ctx, Run, explore
-from .walk import Local, follow, launch, leaf_of
+from .walk import Local, follow, leaf_of
 
 REPLY_ISN = 0x40000000  # sequence number that natural SYN,ACKs start with
 ICMP_ANSWER = {
@@ -64,12 +64,16 @@ class Injection(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """All worlds that one packet can lead to. ``complete``: none was left out for want of room."""
+    """All worlds that one packet can lead to. ``complete``: none was left out for want of room.
+
+    ``breeds``: the packet causes others without end, which were not followed.
+    """
 
     leaves: list[Leaf]
     complete: bool = True
     injection: Injection | None = None
     notes: list[str] = field(default_factory=list)
+    breeds: bool = False
 
     def groups(self) -> list[list[Leaf]]:
         """Leaves that an observer cannot tell apart, likeliest group first."""
@@ -90,12 +94,11 @@ def play(world: World, start: WorldState | None, question: Injection, verbose: b
     state = WorldState(world) if start is None else start
     state.now = max(state.now, question.at)
     leaves, complete = explore(state, lambda run: _once(run, question), verbose, max_leaves)
-    return Answer(leaves, complete, question)
+    return Answer(leaves, complete, question, breeds=not complete and len(leaves) < max_leaves)
 
 
 def _once(run: Run, question: Injection) -> Leaf:
     skb = question.skb.copy()
-    run.launch = launch
     if question.in_dev is not None:
         _address_frame(skb)
         return leaf_of(run, follow(run, Transfer(question.host, question.in_dev, skb)))

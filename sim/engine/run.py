@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
 MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one
-MAX_PASSES = 2000  # through hosts, of all that one packet causes: a rule set that copies its own copies breeds for ever
+MAX_PASSES = 400  # through hosts, of all that one packet causes: a rule set that copies its own copies breeds for ever
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 
 
@@ -87,6 +87,9 @@ class Run:
         self.emitted = 0
         self.copies: list[dict[str, Any]] = []
         self.launch: Callable[[Run, Any, Way], None] | None = None  # sets a packet off (engine.walk)
+        self.drain: Callable[[Run], None] | None = None  # passes on all that is on a wire (engine.walk)
+        self.softirq = True  # not within a system call of the sender, at whose pauses the queue is worked off
+        self.main: Way | None = None  # of the packet that was put in
         self.wire: deque[tuple[Way, Any]] = deque()  # on their way to the next host (the CPU's backlog queue)
         self.timers: deque[Callable[[], None]] = deque()  # what happens when everything is quiet
         self.depth = 0  # how many packets caused each other within one pass through a host
@@ -123,7 +126,8 @@ class Run:
         """Set another packet (a copy, an error) off. What its own host does to it is done now, the rest in its turn:
         devices only queue what they pass on (netif_rx()). ``done``: told the packet's fate and its hops.
         """
-        if self.depth >= MAX_DEPTH or self.launch is None:
+        self.passes += 1
+        if self.depth >= MAX_DEPTH or self.passes > MAX_PASSES or self.launch is None:
             self.cut_short()
             return
         hop, hops = self.hop, self.hops
@@ -133,6 +137,20 @@ class Run:
             self.launch(self, start, Way(self.hops, done or self._copied))
         finally:
             self.depth -= 1
+            self.hop, self.hops = hop, hops
+
+    def settle(self) -> None:
+        """local_bh_enable(): within a system call all that was queued is worked off before the call goes on; packets
+        that are themselves taken from the queue have to wait for their turn.
+        """
+        if self.softirq or self.depth or self.drain is None:
+            return
+        hop, hops = self.hop, self.hops
+        self.depth, self.softirq = self.depth + 1, True
+        try:
+            self.drain(self)
+        finally:
+            self.depth, self.softirq = self.depth - 1, False
             self.hop, self.hops = hop, hops
 
     def _copied(self, fate: Any, hops: list[Hop]) -> None:
@@ -304,6 +322,8 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
     all worlds were played. ``start`` is not changed; each leaf has a state of its own.
     """
     leaves, assumed, complete = _branches(start, play, {}, verbose, max_leaves)
+    if not complete and len(leaves) < max_leaves:
+        return leaves, False  # cut short: it would be again, whatever else is assumed
     base = {leaf.signature() for leaf in leaves}
     for key, assumption in list(assumed.items()):
         for other in assumption.others:

@@ -26,15 +26,22 @@ def follow(run: Run, start: Transfer | Local) -> Fate:
     """
     fates: list[Fate] = []
     mine = Way(run.hops, lambda fate, _: fates.append(fate))
-    run.launch = launch
+    run.launch, run.drain, run.main = launch, drain, mine
+    run.softirq = not isinstance(start, Local)
     launch(run, start, mine)
-    while run.wire or run.timers:
-        if run.wire:
-            _pass(run, *run.wire.popleft(), mine)
-        else:
-            run.timers.popleft()()
+    run.softirq = True
+    drain(run)
+    while run.timers:
+        run.timers.popleft()()
+        drain(run)
     run.hops, run.hop = mine.hops, None
     return fates[0]
+
+
+def drain(run: Run) -> None:
+    """process_backlog(): first in, first out, with what that adds."""
+    while run.wire:
+        _pass(run, *run.wire.popleft())
 
 
 def launch(run: Run, start: Transfer | Local, way: Way) -> None:
@@ -57,7 +64,7 @@ def _went(run: Run, way: Way, end: End) -> None:
         way.done(_as_loop(end) if way.looped and end.reason.code == "ttl_exceeded" else end, way.hops)
 
 
-def _pass(run: Run, way: Way, at: Transfer, mine: Way) -> None:
+def _pass(run: Run, way: Way, at: Transfer) -> None:
     """One packet through one host."""
     place = _place(at)
     way.seen[place] = way.seen.get(place, 0) + 1
@@ -67,7 +74,7 @@ def _pass(run: Run, way: Way, at: Transfer, mine: Way) -> None:
         reason = Reason("looped", "the packet comes by again and again and its ttl never ends")
         way.done(Fate("looped", at.host, at.dev, None, reason, at.skb), way.hops)
         return
-    if way is not mine:
+    if way is not run.main:
         run.passes += 1
         if run.passes > MAX_PASSES:
             run.cut_short()

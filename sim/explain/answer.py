@@ -117,7 +117,10 @@ def explain(
         from .diagnose import diagnose
         from .fixes import find_fixes
 
-        remedies = find_fixes(trial, sample, goal) if fixes and wanting else []
+        hopeless = (
+            trial.forward.breeds
+        )  # hundreds of packets in every trial, and none would say what becomes of them all
+        remedies = find_fixes(trial, sample, goal) if fixes and wanting and not hopeless else []
         found = diagnose(trial, remedies)
     unsure = undecided(trial)
     code = unsure.code if unsure else found[0].code if found else trial.leaf.reason.code

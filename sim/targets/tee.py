@@ -51,4 +51,5 @@ class Tee(Target):
             icmp.tee(ctx, skb, self.gateway, self.oif if self.oif in ctx.host.links else None)
         finally:
             del ctx.hs.misc[DUPLICATED]
+        ctx.run.settle()
         return V_CONTINUE
