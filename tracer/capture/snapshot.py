@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...sim.errors import InputError, MissingFacility
+from .. import scratch as scratches
 from ..lab.netns import RUN_NETNS
 from .dump import sysctl_lines, write_dumps
 from .protocols import protocols
@@ -54,7 +55,7 @@ def capture(target: Path, netns: list[str] | None = None, all_netns: bool = Fals
         if anonymize:
             _anonymize(target, report)
     else:
-        with tempfile.TemporaryDirectory(prefix="nattrace-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=scratches.prefix()) as scratch:
             home = Path(scratch) / "snapshot"
             _private(home)
             _fill(home, places, names or {}, netns is None and not all_netns, report)

@@ -38,9 +38,10 @@ def live(strict: bool = False) -> World:
             f"this host ({sys.platform}) has no netfilter to read",
             remedy="name a snapshot: -S PATH (snapshot --script makes one)",
         )
+    from .. import scratch
     from ..capture import capture
 
-    home = Path(tempfile.mkdtemp(prefix="nattrace-"))
+    home = Path(tempfile.mkdtemp(prefix=scratch.prefix()))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     report = capture(home / "this-host", None)
     world = load_world(home / "this-host", strict=strict)

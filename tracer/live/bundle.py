@@ -22,6 +22,7 @@ from typing import Any
 
 from ...sim.errors import InputError
 from ...sim.snapshot.load import load_world
+from .. import scratch as scratches
 from .report import Report, assess
 
 SCHEMA = "nattrace/bundle/1"
@@ -66,7 +67,7 @@ def replay(path: str | Path) -> Report:
     from .trace import Replay
     from .worlds import understood
 
-    with tempfile.TemporaryDirectory(prefix="nattrace-") as scratch:
+    with tempfile.TemporaryDirectory(prefix=scratches.prefix()) as scratch:
         home = Path(scratch)
         _unpack(Path(path), home)
         meta = _meta(home / "meta.json", path)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ...sim.errors import MissingFacility
+from .. import scratch as scratches
 from . import btf
 from .probes import offsets
 
@@ -115,7 +116,7 @@ def child() -> None:
     """Compile what standard input says; the functions' byte code as JSON on standard output."""
     order = json.load(sys.stdin)
     try:
-        with tempfile.TemporaryDirectory(prefix="nattrace-") as folder:
+        with tempfile.TemporaryDirectory(prefix=scratches.prefix()) as folder:
             headers = HEADERS | {
                 f"arch/{arch}/include/asm/page.h": "" for arch in ("x86", "arm64", "riscv", "powerpc", "s390")
             }

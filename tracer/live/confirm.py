@@ -15,6 +15,7 @@ from ...sim.errors import InputError, NattraceError
 from ...sim.explain.trial import Trial, attempt
 from ...sim.render.style import Style, wants_colour, width_of
 from ...sim.snapshot.load import bundled, load_world
+from .. import scratch as scratches
 from . import netns, run
 from .bundle import replay, save
 from .recording import read
@@ -44,7 +45,7 @@ def confirm(flow: str, command: list[str], options: dict[str, Any]) -> int:
     if options["probe"] and not options["allow_changes"]:
         raise InputError("--probe sends a packet", remedy="add --allow-changes")
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nattrace-")))
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=scratches.prefix())))
         return _confirm(stack, scratch, flow, command, options)
 
 

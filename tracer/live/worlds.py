@@ -17,6 +17,7 @@ from ...sim.flow import Question, parse_flow
 from ...sim.model.route import Link
 from ...sim.model.world import Host, World
 from ...sim.record import replace
+from .. import scratch as scratches
 from . import netns
 from .netns import Namespace
 
@@ -130,7 +131,7 @@ class Worlds:
         from ...sim.snapshot.load import load_world
         from ..capture import capture
 
-        with tempfile.TemporaryDirectory(prefix="nattrace-") as scratch:
+        with tempfile.TemporaryDirectory(prefix=scratches.prefix()) as scratch:
             names = {self._as_asked(ns): ns.name for ns in self._spaces}
             try:
                 capture(Path(scratch) / "now", list(names), names=names)
