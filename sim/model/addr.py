@@ -5,7 +5,7 @@ The inner form everywhere is a plain ``int`` in host order (10.0.0.1 is 0x0a0000
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # socket itself makes enumerations of all its constants, which takes a millisecond
 
 from ..record import NamedTuple
 

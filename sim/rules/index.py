@@ -7,8 +7,8 @@ it, so nothing to its left would have kept or consumed any state. Order is kept 
 
 from __future__ import annotations
 
+import _socket as socket  # as in model.addr
 import re
-import socket
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from heapq import merge

@@ -8,7 +8,7 @@ recognised by one regular expression and never taken apart: a chain is searched 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError, RuleError
@@ -40,6 +40,14 @@ class Declared(NamedTuple):
 def _runs(text: str, head_end: int) -> Any:
     """The pattern for a table whose first rule begins after ``head_end``: all of its lines have counters, or none."""
     return _RUNS_COUNTED if text.startswith("[", head_end + 1) else _RUNS  # Any: the type checker knows no scanner()
+
+
+def _all_runs(text: str, head_end: int) -> dict[str, list[int]]:
+    """Every place where lines of a chain begin."""
+    found: dict[str, list[int]] = {}
+    for run in iter(_runs(text, head_end).scanner(text, head_end).match, None):
+        found.setdefault(run[1], []).append(run.start())
+    return found
 
 
 def excerpt(text: str) -> str:
@@ -115,7 +123,7 @@ class Searched:
     __slots__ = ("_asked", "_names", "_runs", "_several", "end", "head_end", "save", "start", "table")
 
     def __init__(self, save: SaveText, table: str, start: int, head_end: int, end: int,
-                 runs: dict[str, int], several: dict[str, list[int]]) -> None:  # fmt: skip
+                 runs: dict[str, int], several: Mapping[str, Sequence[int]]) -> None:  # fmt: skip
         self.save, self.table = save, table
         self.start, self.head_end, self.end, self._runs, self._several = start, head_end, end, runs, several
         self._asked: dict[str, int | None] = {}  # what has been searched for
@@ -130,15 +138,15 @@ class Searched:
             return None
         head_end = end = head.start()
         runs: dict[str, int] = {}
-        several: dict[str, list[int]] = {}
-        run = None
+        several: Mapping[str, Sequence[int]] = {}
+        run, count = None, 0
         for run in iter(_runs(text, head_end).scanner(text, head_end).match, None):
-            name = run[1]
-            if name in runs:  # in a file put together by hand
-                several.setdefault(name, [runs[name]]).append(run.start())
-            runs[name] = run.start()
+            runs[run[1]] = run.start()
+            count += 1
         if run is not None:
             end = run.end()
+        if len(runs) < count:  # a file put together by hand
+            several = _all_runs(text, head_end)
         return cls(save, table, start, head_end, end, runs, several) if text.startswith("\nCOMMIT\n", end) else None
 
     def _declarations(self) -> dict[str, int]:

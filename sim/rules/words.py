@@ -7,7 +7,7 @@ or, as releases before 1.4.3 wrote it, before its value.
 
 from __future__ import annotations
 
-import socket
+import _socket as socket  # as in model.addr
 from typing import Any
 
 from ..errors import RuleError
