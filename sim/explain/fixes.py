@@ -31,6 +31,7 @@ from .whatif import ConntrackDelete, Edit, apply_all
 MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
 MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
 PATIENCE = 1.5  # seconds of CPU time for all of it; what was not tried by then is not tried
+BEYOND = 0.15  # of these, for pairs of which neither half is usual, once no single change was found to be enough
 MAX_SECOND = 6  # single changes that get the flow farther, on top of which every other one is tried
 ENOUGH = 3  # single changes that work: more would only be variants
 MAX_DEPTH = 4  # obstacles overcome in a row
@@ -148,6 +149,7 @@ class Search:
         if not self.works:  # nothing usual is enough on top of anything usual
             self.queue += onward
             self.drain()
+        self.until = min(self.until, time.process_time() + BEYOND)
         for place in onward:
             if not self.works:
                 self.sweep(place)
@@ -218,6 +220,8 @@ class Search:
     def farther(self, fix: Fix, here: Trial) -> bool:
         """Whether a change brings the flow nearer to the goal: past the obstacle, if only to the next one behind it."""
         nearer = self.goal.met(fix.trial, fix.edits) > self.goal.met(here)
+        if fix.trial.leaf.outcome == "looped" != here.leaf.outcome:
+            return nearer  # however many hosts it passes, it comes back to where it was
         if nearer or self.goal.stops or fix.trial.obstacle is None or here.obstacle is None:
             return nearer or (not self.goal.stops and progress(fix.trial) > progress(here))
         another = fix.trial.obstacle.code != here.obstacle.code

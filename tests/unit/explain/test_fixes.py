@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import nattrace as nt
 import pytest
+from nattrace.sim.explain import fixes
 
 PING = "icmp 10.10.1.1 -> 8.8.8.8 at client"
 
@@ -69,3 +70,17 @@ def test_letting_one_flow_pass_comes_before_opening_a_policy() -> None:
     result = snapshot.why("114.114.114.114 at private", add="-P FORWARD DROP at host", sample=0)
     best = next(f["commands"] for f in result.fixes if f["result"] == "works")
     assert all("-P" not in c.split() for c in best) and any("--ctstate RELATED,ESTABLISHED" in c for c in best)
+
+
+def test_a_change_that_sends_the_packet_in_circles_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It passes 64 hosts until its ttl ends, and nothing that is put on top of it is worth that time."""
+    built_upon: list[str] = []
+    sweep = fixes.Search.sweep
+
+    def watched(search: fixes.Search, place: fixes.Place) -> list[fixes.Place]:
+        built_upon.append(place[1].leaf.outcome)
+        return sweep(search, place)
+
+    monkeypatch.setattr(fixes.Search, "sweep", watched)
+    nt.load("two-uplinks").why("tcp 192.168.1.7 -> 1.2.3.4:443 in eth1")
+    assert built_upon[0] == "unreachable" and "looped" not in built_upon
