@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lab_support.nobody import as_nobody
 from nattrace.tracer import cli
 from property.mutate import NETWORK
 
@@ -89,8 +90,8 @@ def test_a_file_that_may_not_be_read(snap: str, tmp_path: Path) -> None:
     Path(snap, "ipset.txt").chmod(0)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    code = f"import os; os.setuid(65534); from nattrace.tracer import cli; raise SystemExit(cli.run(['why', {FLOW!r}, '-S', {snap!r}]))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENV, check=False)
+    code = f"from nattrace.tracer import cli; raise SystemExit(cli.run(['why', {FLOW!r}, '-S', {snap!r}]))"
+    done = subprocess.run(as_nobody(sys.executable, "-c", code), capture_output=True, text=True, env=ENV, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "ipset.txt: may not be read" in done.stderr
 
