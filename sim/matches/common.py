@@ -63,7 +63,7 @@ def port(at: At, option: str, text: str) -> int:
     for proto in ("tcp", "udp"):
         try:
             return socket.getservbyname(text, proto)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a NUL in the name
             continue
     raise at.error(f"{option}: no service is called {text!r}", "write the port as a number")
 

@@ -240,13 +240,13 @@ class Page:
         if dull and not self.verbose:
             way = f"sends by {hop.out_dev}" if hop.in_dev is None else f"forwarded {hop.in_dev} → {hop.out_dev}"
             where = ends(hop.after or hop.before, leaf.state)
-            return [Row(f"  {name}  {way}", where, zone, state, extra=_ttl(hop))]
-        head = f"  {name}  " + (f"in {hop.in_dev}" if hop.in_dev else "sent by the host itself")
+            return [Row(f"  {name}  {clean(way)}", where, zone, state, extra=_ttl(hop))]
+        head = f"  {name}  " + (f"in {clean(hop.in_dev)}" if hop.in_dev else "sent by the host itself")
         lines: list[Line | Row] = [Row(head, ends(hop.before, leaf.state), zone, state, ("bold",))]
         for i, step in shown:
             lines += self.step(phase, index, i, step)
         if hop.out_dev and (last or self.verbose or ends(hop.before) != ends(hop.after)):
-            lines.append(Row(f"        out {hop.out_dev}", ends(hop.after, leaf.state)))
+            lines.append(Row(f"        out {clean(hop.out_dev)}", ends(hop.after, leaf.state)))
         return lines
 
     def shown(self, phase: str, hop: int, index: int, step: Step, last: bool) -> bool:
