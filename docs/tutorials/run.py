@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
         return 2
     stale = 0
     os.chdir(ROOT)
+    os.environ.pop("COLUMNS", None)  # pages are as wide as where nobody says; some readline has set it for its children
     marked = [page for page in sorted((ROOT / "docs").glob("**/*.md")) if RERUN in page.read_text()]
     for page in [ROOT / "README.md", *sorted(HERE.glob("*.md")), *marked]:
         old = page.read_text()
