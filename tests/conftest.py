@@ -6,6 +6,10 @@ import os
 
 import pytest
 
+for _name in ("COLUMNS", "LINES"):  # answers are as wide as where nobody says; readline may have set these behind os.environ
+    os.environ.pop(_name, None)
+    os.unsetenv(_name)
+
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """With NATTRACE_CI set, a skipped test is a failure: the machine lacks something that it should have."""
