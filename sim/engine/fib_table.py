@@ -46,16 +46,22 @@ class IdentityCache:
 
 
 class Flow:
-    """struct flowi4/flowi6: what a lookup may look at. ``iif`` is the loopback device for local output."""
+    """struct flowi4/flowi6: what a lookup may look at. ``iif`` is the loopback device for local output.
 
-    __slots__ = ("dport", "dst", "family", "iif", "mark", "oif", "proto", "scope", "sport", "src", "tos", "uid")
+    ``skb_in``: of an ICMP error, the packet that it is about: a multipath route hashes that one, not the error
+    (icmp_route_lookup(), icmp6_send()).
+    """
+
+    __slots__ = (
+        "dport", "dst", "family", "iif", "mark", "oif", "proto", "scope", "skb_in", "sport", "src", "tos", "uid",
+    )  # fmt: skip
 
     def __init__(self, family: int, dst: int, src: int = 0, iif: str | None = "lo", oif: str | None = None,
                  mark: int = 0, tos: int = 0, uid: int = 0, proto: int = 0, sport: Number = 0, dport: Number = 0,
-                 scope: int = 0) -> None:  # fmt: skip
+                 scope: int = 0, skb_in: Any = None) -> None:  # fmt: skip
         self.family, self.dst, self.src, self.iif, self.oif = family, dst, src, iif, oif
         self.mark, self.tos, self.uid, self.proto = mark, tos, uid, proto
-        self.sport, self.dport, self.scope = sport, dport, scope
+        self.sport, self.dport, self.scope, self.skb_in = sport, dport, scope, skb_in
 
 
 class Hit(NamedTuple):

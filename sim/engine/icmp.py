@@ -162,6 +162,7 @@ def _send(ctx: Ctx, cause: Skb, out: Skb, kind: str, attach: bool) -> None:
         sport=_port(out.sport),
         dport=_port(out.dport),
         transparent=out.sk is not None and out.sk.transparent,
+        skb_in=cause if attach else None,
     )
     if rt.errno:
         return

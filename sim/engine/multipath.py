@@ -83,6 +83,7 @@ def _hash_key(ctx: Ctx, flow: Flow, skb: Skb | None) -> Any:
     """What fib_multipath_hash hashes; addresses and ports each without order (__flow_hash_consistentify)."""
     policy = ctx.sysctl_int(f"net.ipv{4 if flow.family == AF_INET else 6}.fib_multipath_hash_policy", 0, (1,))
     src, dst, proto, sport, dport = flow.src, flow.dst, flow.proto, flow.sport, flow.dport
+    skb = flow.skb_in if skb is None else skb
     if skb is not None:
         src, dst, proto, sport, dport = skb.src, skb.dst, skb.proto, skb.sport, skb.dport
         if policy == 0 and skb.is_icmp_error and skb.inner is not None:  # an error follows what it is about

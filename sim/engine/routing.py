@@ -52,9 +52,11 @@ DSCP_MASK = 0xFC  # INET_DSCP_MASK
 
 
 def output(ctx: Ctx, *, family: int, dst: int, src: int = 0, oif: str | None = None, mark: int = 0, tos: int = 0,
-           uid: int = 0, proto: int = 0, sport: Number = 0, dport: Number = 0, transparent: bool = False) -> Rt:  # fmt: skip
+           uid: int = 0, proto: int = 0, sport: Number = 0, dport: Number = 0, transparent: bool = False,
+           skb_in: Skb | None = None) -> Rt:  # fmt: skip
     """ip_route_output_key_hash_rcu: the route of a locally sent packet. Errors come as ``kind`` and ``errno``."""
-    flow = Flow(family, dst, src, loopback_name(ctx.host), oif, mark, tos & DSCP_MASK, uid, proto, sport, dport)
+    flow = Flow(family, dst, src, loopback_name(ctx.host), oif, mark, tos & DSCP_MASK, uid, proto, sport, dport,
+                skb_in=skb_in)  # fmt: skip
     return _output4(ctx, flow, transparent) if family == AF_INET else _output6(ctx, flow)
 
 

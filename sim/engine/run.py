@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
 MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one
 MAX_PASSES = 400  # through hosts, of all that one packet causes: a rule set that copies its own copies breeds for ever
+MAX_WORK = 1500  # passes through hosts in all worlds of a packet together; beyond that, likewise
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 
 
@@ -94,6 +95,7 @@ class Run:
         self.timers: deque[Callable[[], None]] = deque()  # what happens when everything is quiet
         self.depth = 0  # how many packets caused each other within one pass through a host
         self.passes = 0  # through hosts, of all packets but the one that was put in
+        self.work = 0  # through hosts, of all packets
         self.cut = False  # some were not followed: the answer is not whole
         self.unbound_sender: Any = None  # the flow whose first datagram is being sent by a socket without an address
 
@@ -321,13 +323,14 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
     """Play one packet in every possible world. Returns the leaves and whether
     all worlds were played. ``start`` is not changed; each leaf has a state of its own.
     """
-    leaves, assumed, complete = _branches(start, play, {}, verbose, max_leaves)
+    budget = [MAX_WORK]
+    leaves, assumed, complete = _branches(start, play, {}, verbose, max_leaves, budget)
     if not complete and len(leaves) < max_leaves:
         return leaves, False  # cut short: it would be again, whatever else is assumed
     base = {leaf.signature() for leaf in leaves}
     for key, assumption in list(assumed.items()):
         for other in assumption.others:
-            flipped, _, whole = _branches(start, play, {key: other}, False, max_leaves)
+            flipped, _, whole = _branches(start, play, {key: other}, False, max_leaves, budget)
             complete = complete and whole
             if {leaf.signature() for leaf in flipped} == base:
                 continue
@@ -346,17 +349,18 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
 
 
 def _branches(start: WorldState, play: Callable[[Run], Leaf], flips: dict[str, str], verbose: bool,
-              max_leaves: int) -> tuple[list[Leaf], dict[str, Assumption], bool]:  # fmt: skip
+              max_leaves: int, budget: list[int]) -> tuple[list[Leaf], dict[str, Assumption], bool]:  # fmt: skip
     leaves: list[Leaf] = []
     assumed: dict[str, Assumption] = {}
     pending: list[tuple[int, ...]] = [()]
     whole = True
     while pending:
-        if len(leaves) >= max_leaves:
+        if len(leaves) >= max_leaves or (budget[0] <= 0 and (leaves or flips)):
             return leaves, assumed, False
         prefix = pending.pop()
         run = Run(start.fork(), prefix, flips, verbose)
         leaf = play(run)
+        budget[0] -= run.work
         whole = whole and not run.cut
         if run.cut:
             max_leaves = 0  # what breeds in one world does in the others: enough has been seen

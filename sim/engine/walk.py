@@ -70,6 +70,7 @@ def _pass(run: Run, way: Way, at: Transfer) -> None:
     way.seen[place] = way.seen.get(place, 0) + 1
     way.looped = way.looped or way.seen[place] > 2
     way.passes += 1
+    run.work += 1
     if way.passes > MAX_HOPS:
         reason = Reason("looped", "the packet comes by again and again and its ttl never ends")
         way.done(Fate("looped", at.host, at.dev, None, reason, at.skb), way.hops)

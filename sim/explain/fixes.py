@@ -30,7 +30,7 @@ from .whatif import ConntrackDelete, Edit, apply_all
 
 MAX_TRIALS = 64  # worlds tried per question, of the usual remedies
 MAX_SWEEP = 2000  # single changes tried where those are not enough by themselves
-PATIENCE = 1.5  # seconds of CPU time for all of it; what was not tried by then is not tried
+PATIENCE = 0.8  # seconds of CPU time for all of it; what was not tried by then is not tried
 BEYOND = 0.15  # of these, for pairs of which neither half is usual, once no single change was found to be enough
 MAX_SECOND = 6  # single changes that get the flow farther, on top of which every other one is tried
 ENOUGH = 3  # single changes that work: more would only be variants
@@ -175,7 +175,7 @@ class Search:
         """Try each option on top of what a place has changed; queue what gets the flow farther."""
         done, here, guess = place
         for candidate in options:
-            if self.budget <= 0:
+            if self.budget <= 0 or (done and time.process_time() > self.until):
                 return
             fix = self.attempt(place, candidate)
             if fix is None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from lab_support import Bench, lab
-
 from nattrace.sim.engine.simulate import Simulator
 from nattrace.sim.model.drawn import Domain
 from nattrace.sim.snapshot.load import load_world

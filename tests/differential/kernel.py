@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from lab_support import conntrack_entries, rule_counters, unique_prefix
-
 from nattrace.sim.errors import NattraceError
 from nattrace.tracer.lab import netns
 from nattrace.tracer.lab.build import Lab, build

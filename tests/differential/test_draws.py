@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 from lab_support import kernel
-
 from nattrace.tracer.lab.netns import inside, path_of
 
 from .draws_bench import Desk, Record, ask, desk, fits, free

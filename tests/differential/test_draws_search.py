@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from nattrace.sim.engine.ports import late_search, random_search
 
 from .draws_bench import shares_of_domain

@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "matches"))
-from tables import NATIVE, ROWS, SET_ROWS, SETS
-
 from nattrace.sim.engine import wire
 from nattrace.sim.model.packet import Skb
+from tables import NATIVE, ROWS, SET_ROWS, SETS
 
 A, B = f"nattrace-rows-{os.getpid()}-a", f"nattrace-rows-{os.getpid()}-b"
 MAC_A, MAC_B = "02:00:00:00:00:01", "02:00:00:00:00:02"

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from nattrace.sim.engine import neigh
 from nattrace.sim.engine.run import Ctx, Run
 from nattrace.sim.model.addr import AF_INET, parse_addr

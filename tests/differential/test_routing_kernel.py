@@ -16,7 +16,6 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-
 from nattrace.sim.engine import routing
 from nattrace.sim.engine.fib_rules import has_custom_rules
 from nattrace.sim.engine.run import Ctx, Run
