@@ -6,7 +6,10 @@ import os
 
 import pytest
 
-for _name in ("COLUMNS", "LINES"):  # answers are as wide as where nobody says; readline may have set these behind os.environ
+for _name in (
+    "COLUMNS",
+    "LINES",
+):  # answers are as wide as where nobody says; readline may have set these behind os.environ
     os.environ.pop(_name, None)
     os.unsetenv(_name)
 

@@ -6,6 +6,7 @@ SDK does the protocol (standard input and output); nothing here listens on a net
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from nattrace.sim.errors import InputError, MissingFacility, NattraceError
@@ -34,7 +35,7 @@ def make_server(snapshot: Snapshot, bundles: tuple[str, ...] = ()) -> Any:
     server = MCPServer("nattrace", version=__version__, instructions=INSTRUCTIONS, log_level="ERROR")
     quiet = ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False)
     tools = Tools(snapshot, bundles)
-    offered = [tools.overview, tools.why, tools.simulate, tools.explain]
+    offered: list[Callable[..., Any]] = [tools.overview, tools.why, tools.simulate, tools.explain]
     for tool in [*offered, tools.confirm_replay] if bundles else offered:
         server.tool(annotations=quiet)(tool)
     return server

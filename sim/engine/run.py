@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DUPLICATED = "nf_skb_duplicated"  # misc key: a TEE copy is being sent, so that what happens now is not copied
 MAX_DEPTH = 8  # an error about an error about …; the kernel stops at one
 MAX_PASSES = 400  # through hosts, of all that one packet causes: a rule set that copies its own copies breeds for ever
-MAX_WORK = 1500  # passes through hosts in all worlds of a packet together; beyond that, likewise
+MAX_WORK = 1000  # passes through hosts in all worlds of a packet together; beyond that, likewise
 MAX_LEAVES = 64  # worlds per packet; beyond that the answer is "unknown" and says so
 
 
@@ -328,6 +328,8 @@ def explore(start: WorldState, play: Callable[[Run], Leaf], verbose: bool = Fals
     if not complete and len(leaves) < max_leaves:
         return leaves, False  # cut short: it would be again, whatever else is assumed
     base = {leaf.signature() for leaf in leaves}
+    if 2 * budget[0] < MAX_WORK:  # it goes round and round: once more for each assumption would not end
+        return leaves, complete and not any(assumption.others for assumption in assumed.values())
     for key, assumption in list(assumed.items()):
         for other in assumption.others:
             flipped, _, whole = _branches(start, play, {key: other}, False, max_leaves, budget)
