@@ -11,7 +11,6 @@ from .host import End, Fate, Transfer, receive, send_local
 from .run import MAX_PASSES, Run, Way
 
 MAX_HOPS = 512  # ttl 255 across two hosts; more than any packet can live
-MAX_SAME = 64  # times at one place with one ttl: that ttl will not end
 
 
 class Local(NamedTuple):
@@ -72,8 +71,7 @@ def _pass(run: Run, way: Way, at: Transfer) -> None:
     way.looped = way.looped or way.seen[place] > 2
     way.passes += 1
     run.work += 1
-    way.seen[place, at.skb.ttl] = same = way.seen.get((place, at.skb.ttl), 0) + 1
-    if way.passes > MAX_HOPS or same > MAX_SAME:
+    if way.passes > MAX_HOPS:
         reason = Reason("looped", "the packet comes by again and again and its ttl never ends")
         way.done(Fate("looped", at.host, at.dev, None, reason, at.skb), way.hops)
         return
