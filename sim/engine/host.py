@@ -25,7 +25,7 @@ from ..model.result import Hop, Reason
 from ..model.rule import ACCEPT, DROP, HOOK_NAME, QUEUE, STOLEN, V_ACCEPT, BaseHook, ForeignChain, Verdict
 from ..model.world import Port
 from ..record import NamedTuple, replace
-from . import conntrack, icmp, nat, neigh, routing, sockets
+from . import bridge, conntrack, icmp, nat, neigh, routing, sockets
 from .chain import diff as diff_fields
 from .chain import run_base_chain, snapshot_fields
 from .hooks import FWD, IN, OUT, POST, PRE, hook_lists
@@ -50,11 +50,16 @@ class Fate(NamedTuple):
 
 
 class Transfer(NamedTuple):
-    """The packet goes on: received by ``dev`` of ``host``."""
+    """The packet goes on: received by ``dev`` of ``host``, put on the wire by ``sender`` (None: from outside).
+
+    ``to``: ``dev`` is a bridge, and the frame is for another member of its segment.
+    """
 
     host: str
     dev: str
     skb: Skb
+    sender: Port | None = None
+    to: Port | None = None
 
 
 End = Fate | Transfer
@@ -234,15 +239,28 @@ def _stop_text(ctx: Ctx, verdict: Verdict, code: str) -> str:
 # --------------------------------------------------------------------------------------------- receive
 
 
-def receive(run: Run, host_name: str, dev: str, skb: Skb) -> End:
-    """ip_rcv() to its end: PREROUTING, routing, then INPUT or FORWARD."""
+def receive(run: Run, host_name: str, dev: str, skb: Skb, sender: Port | None = None, to: Port | None = None) -> End:
+    """ip_rcv() to its end: PREROUTING, routing, then INPUT or FORWARD. Of a bridge: br_nf_pre_routing()."""
     base = new_ctx(run, host_name)
     run.hop = Hop(host_name, dev, before=skb.header())
     run.hops.append(run.hop)
     ctx = base.at(PRE, dev, None)
+    bridge.entered(base, dev, skb, sender)
+    if to is not None and skb.bridge is None:
+        return _switch(base, skb, dev, to)
+    dst = skb.dst
     verdict = run_hook(ctx, skb)
     if verdict.code != ACCEPT:
         return _close(ctx, skb, stopped(ctx, skb, verdict))
+    if skb.bridge is not None and skb.dst != dst:
+        return _turned(ctx, base, skb, dev, to is not None)
+    if to is not None:
+        return _switch(base, skb, dev, to)
+    return _routed(ctx, base, skb, dev)
+
+
+def _routed(ctx: Ctx, base: Ctx, skb: Skb, dev: str) -> End:
+    """ip_rcv_finish(): the routing decision, unless it was taken already."""
     if skb.rt is None:
         skb.rt = routing.input(ctx, skb, dev)
         ctx.step("routing", hook=None, text=skb.rt.text, where=skb.rt.where)
@@ -252,6 +270,55 @@ def receive(run: Run, host_name: str, dev: str, skb: Skb) -> End:
     if rt.kind == "unicast":
         return _forward(base, skb, dev)
     return _close(ctx, skb, _routing_refused(ctx, skb))
+
+
+def _turned(ctx: Ctx, base: Ctx, skb: Skb, dev: str, otherhost: bool) -> End:
+    """br_nf_pre_routing_finish(): destination NAT of a frame. What stays on the bridge is switched there, not routed.
+
+    ``otherhost``: the frame was addressed to somebody else (PACKET_OTHERHOST), about which no ICMP error is sent.
+    """
+    skb.rt = rt = routing.input(ctx, skb, dev)
+    ctx.step("routing", hook=None, text=rt.text, where=rt.where)
+    if rt.kind != "unicast" or rt.dev != dev:
+        return _routed(ctx, base, skb, dev)
+    nexthop = skb.dst if rt.gateway is None else rt.gateway
+    found = neigh.resolve(ctx, dev, nexthop, rt.gateway_family or skb.family, skb.src)
+    ctx.step("neighbour", hook=None, text=_neighbour_text(ctx, found, nexthop, rt), where=found.where, note=found.note)
+    if found.kind != "failed":
+        return _switch(base, skb, dev, found.port or bridge.OUTSIDE)
+    if not otherhost and not found.silent:
+        return _close(ctx, skb, _neighbour_failed(ctx, skb, found, local=False))
+    reason = Reason("neighbour_failed", found.reason or "no such neighbour", found.where)
+    return _close(ctx, skb, Fate("dropped", base.host.name, dev, None, reason, skb))
+
+
+def _switch(base: Ctx, skb: Skb, dev: str, to: Port) -> End:
+    """br_forward(): FORWARD and POSTROUTING with the bridge on both sides, and no routing."""
+    name, came = base.host.name, skb.bridge
+    out = bridge.port_of(base, Port(name, dev), to)
+    fwd = base.at(FWD, dev, dev)
+    fwd.step("bridge", hook=None, text=f"{dev} switches the frame to {bridge.words(out, to)}")
+    if why := bridge.shut_out(base, dev, skb, out):
+        reason = Reason("bridge_hairpin_off", why, base.host.links[out or ""].where)
+        return _close(fwd, skb, Fate("dropped", name, dev, None, reason, skb))
+    if came is not None:
+        skb.bridge = came._replace(switched=True, physout=out)
+        skb.pkttype = PACKET_HOST
+        skb.rt = skb.rt or bridge.fake_route(dev)
+        for ctx in (fwd, base.at(POST, None, dev)):
+            verdict = run_hook(ctx, skb)
+            if verdict.code != ACCEPT:
+                return _close(ctx, skb, stopped(ctx, skb, verdict))
+    post = base.at(POST, None, dev)
+    if to == bridge.OUTSIDE:
+        text = f"{dev} of {name} switches it to somebody outside the known world"
+        return _close(post, skb, Fate("left", name, dev, "POSTROUTING", Reason("left_at_edge", text), skb))
+    end = Transfer(to.host, to.dev, skb, None if came is None else came.sender)
+    _close(post, skb, end)
+    mac = skb.mac_src
+    _scrub(skb, to.host == name, None, PACKET_HOST)
+    skb.mac_src = mac
+    return end
 
 
 def _routing_refused(ctx: Ctx, skb: Skb) -> Fate:
@@ -422,9 +489,16 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
         return _to_everyone(ctx, skb, found.ports, link)
     port = found.port
     assert port is not None  # of kind "port"
-    end = Transfer(port.host, port.dev, skb)
+    me, hubs = Port(name, rt.dev), bridge.between(ctx, rt.dev, port, skb.family)
+    end = Transfer(port.host, port.dev, skb, me)
+    if len(hubs) > 1:
+        text = f"rules of several bridges between {me} and {port} ({', '.join(map(str, hubs))}) drop the frame"
+        if ctx.unknown(text):
+            return _close(ctx, skb, Fate("dropped", name, rt.dev, None, Reason("unmodelled_match", text), skb))
+    elif hubs:
+        end = Transfer(*hubs[0], skb, me, port)
     _close(ctx, skb, end)
-    _scrub(skb, port.host == name, link, PACKET_HOST)
+    _scrub(skb, end.host == name, link, PACKET_HOST)
     return end
 
 
@@ -435,14 +509,26 @@ def _to_everyone(ctx: Ctx, skb: Skb, ports: tuple[Port, ...], link: Any) -> End:
     if not ports:
         text = f"leaves {name} by {rt.dev} to everybody on the segment; nobody else is there"
         return _close(ctx, skb, Fate("left", name, rt.dev, "POSTROUTING", Reason("left_at_edge", text), skb))
+    me = Port(name, rt.dev)
+    _many_frames(ctx, rt.dev, ports, skb.family)
     for port in ports[:-1]:
         copy = skb.copy()
         _scrub(copy, port.host == name, link, pkttype)
-        ctx.run.aside(Transfer(port.host, port.dev, copy))
-    end = Transfer(ports[-1].host, ports[-1].dev, skb)
+        ctx.run.aside(Transfer(port.host, port.dev, copy, me))
+    end = Transfer(ports[-1].host, ports[-1].dev, skb, me)
     _close(ctx, skb, end)
     _scrub(skb, ports[-1].host == name, link, pkttype)
     return end
+
+
+def _many_frames(ctx: Ctx, dev: str, ports: tuple[Port, ...], family: int) -> None:
+    """What a bridge's rules do to every single copy of a flooded frame is not modelled: undecided where there are any."""
+    for hub in {hub for port in ports for hub in bridge.between(ctx, dev, port, family)}:
+        lists = hook_lists(ctx.run.world.hosts[hub.host], family)
+        if any(
+            entry.kind in ("table", "nat", "foreign") for hook in (FWD, POST) for entry in lists.ordered(hook, False)
+        ):
+            ctx.unknown(f"rules of {hub} in FORWARD or POSTROUTING treat a copy of the flooded frame")
 
 
 def _neighbour_text(ctx: Ctx, found: Any, nexthop: int, rt: Any) -> str:
@@ -485,6 +571,7 @@ def _probing_s(ctx: Ctx, dev: str) -> float:
 def _scrub(skb: Skb, same_host: bool, link: Any, pkttype: int) -> None:
     """skb_scrub_packet(): everything that belongs to a namespace is cleared; inside one the mark stays."""
     skb.ct, skb.ctinfo, skb.template, skb.rt, skb.sk, skb.tproxy = None, None, None, None, None, None
+    skb.bridge = None
     skb.pkttype = pkttype
     if not same_host:
         skb.mark = skb.priority = 0

@@ -6,6 +6,7 @@ within the processing of their cause. Sources: net/ipv4/icmp.c, route.c, netfilt
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..model.addr import AF_INET, format_addr
@@ -29,8 +30,9 @@ from ..model.packet import (
     Sk,
     Skb,
 )
-from ..model.result import Hop, Response
+from ..model.result import Hop, Reason, Response
 from ..model.rule import NF_INET_PRE_ROUTING
+from ..model.world import Port
 from ..record import NamedTuple
 from . import conntrack, routing
 from .run import Ctx
@@ -191,6 +193,13 @@ def emit(ctx: Ctx, out: Skb, kind: str) -> None:
     run = ctx.run
     out.cause = kind
     run.emitted += 1
+    run.aside(Local(ctx.host.name, out), _told(ctx, out, kind))
+    run.settle()
+
+
+def _told(ctx: Ctx, out: Skb, kind: str) -> Callable[[Any, list[Hop]], None]:
+    """Writes down as a response what becomes of the packet that was made last."""
+    run = ctx.run
     number, sender, target = run.emitted, ctx.host.name, format_addr(out.family, out.dst)
     icmp_type, code = (out.icmp_type, out.icmp_code) if out.is_icmp else (None, None)
 
@@ -208,8 +217,7 @@ def emit(ctx: Ctx, out: Skb, kind: str) -> None:
             fate.reason,
         )
 
-    run.aside(Local(sender, out), done)
-    run.settle()
+    return done
 
 
 def tcp_reset(ctx: Ctx, skb: Skb) -> None:
@@ -229,7 +237,26 @@ def tcp_reset(ctx: Ctx, skb: Skb) -> None:
     out.ttl = ctx.sysctl_int("net.ipv4.ip_default_ttl", 64)
     conntrack.attach(ctx, out, skb)
     conntrack.set_closing(ctx, skb)
-    emit(ctx, out, "tcp_reset")
+    if skb.bridge is None:
+        emit(ctx, out, "tcp_reset")
+    else:
+        _reset_by_port(ctx, out, skb.bridge.sender)
+
+
+def _reset_by_port(ctx: Ctx, out: Skb, sender: Port | None) -> None:
+    """nf_send_reset() of what came in by a bridge: straight out of that port again, past OUTPUT and POSTROUTING."""
+    from .host import Fate, Transfer
+
+    run, me = ctx.run, ctx.host.name
+    run.emitted += 1
+    done = _told(ctx, out, "tcp_reset")
+    if sender is None:
+        reason = Reason("left_at_edge", f"leaves {me} by the port of {ctx.indev} that the segment came in on")
+        done(Fate("left", me, ctx.indev, None, reason, out), [Hop(me, None, ctx.indev, before=out.header())])
+        return
+    out.ct = out.ctinfo = out.rt = out.sk = None
+    run.aside(Transfer(sender.host, sender.dev, out, Port(me, ctx.indev or "")), done)
+    run.settle()
 
 
 def reset_of(skb: Skb) -> Skb:

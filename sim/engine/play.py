@@ -23,6 +23,7 @@ from ..model.packet import (
     TH_FIN,
     TH_RST,
     TH_SYN,
+    NfBridge,
     Sk,
     Skb,
 )
@@ -31,7 +32,7 @@ from ..model.rule import NF_INET_LOCAL_OUT
 from ..model.state import WorldState
 from ..model.world import World
 from ..record import NamedTuple, dataclass, field
-from . import routing, sockets
+from . import bridge, routing, sockets
 from .fib_table import ENETUNREACH
 from .host import EADDRNOTAVAIL, EMSGSIZE, Fate, Transfer, new_ctx
 from .icmp import payload_length
@@ -101,11 +102,23 @@ def _once(run: Run, question: Injection) -> Leaf:
     skb = question.skb.copy()
     if question.in_dev is not None:
         _address_frame(skb)
-        return leaf_of(run, follow(run, Transfer(question.host, question.in_dev, skb)))
+        return leaf_of(run, follow(run, _put_in(run, question.host, question.in_dev, skb)))
     started = start_local(run, question, skb)
     if isinstance(started, Fate):
         return leaf_of(run, started)
     return leaf_of(run, follow(run, started))
+
+
+def _put_in(run: Run, host: str, dev: str, skb: Skb) -> Transfer:
+    """Onto the wire of a device; what comes in by a bridge's port comes in by the bridge."""
+    ctx = new_ctx(run, host)
+    found = bridge.of(ctx, dev)
+    if found is None:
+        return Transfer(host, dev, skb)
+    sender, to = bridge.arriving(ctx, found, dev, skb)
+    if dev != found:
+        skb.bridge = NfBridge(dev, sender)
+    return Transfer(host, found, skb, sender, to)
 
 
 def _address_frame(skb: Skb) -> None:

@@ -20,6 +20,7 @@ from .remedies import more
 from .trial import FORWARD, REPLY, Obstacle, Trial
 from .whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_addr import AddressEdit
+from .whatif_link import HairpinEdit
 
 
 class Candidate(NamedTuple):
@@ -285,6 +286,18 @@ def _let_pass(scene: Scene) -> Iterator[Candidate]:
         yield Candidate((scene.rule(f"{table}-P {step.chain} ACCEPT"),))
 
 
+def _not_switched_frames(scene: Scene) -> Iterator[Candidate]:
+    """The rules of a router stopped a frame that its bridge switches: they need not see such frames at all."""
+    if any(step.stage == "bridge" for step in scene.hop.steps):
+        yield Candidate((SetSysctl(scene.host.name, "net.bridge.bridge-nf-call-iptables", "0"),), known=True)
+
+
+def _hairpin(scene: Scene) -> Iterator[Candidate]:
+    port = scene.skb.bridge.physin if scene.skb.bridge is not None else None
+    if port is not None:
+        yield Candidate((HairpinEdit(scene.host.name, port),), known=True)
+
+
 # ------------------------------------------------------------------------------------------------- size
 
 
@@ -517,9 +530,10 @@ _MAKERS: dict[str, tuple[_Maker, ...]] = {
     "rule_blackhole": (_route_in_the_way,),
     "neighbour_failed": (_nobody_answers,),
     "fragmentation_needed": (_smaller_segments,),
-    "dropped_by_rule": (_let_pass,),
-    "rejected_by_rule": (_let_pass,),
-    "dropped_by_policy": (_let_pass,),
+    "dropped_by_rule": (_let_pass, _not_switched_frames),
+    "rejected_by_rule": (_let_pass, _not_switched_frames),
+    "dropped_by_policy": (_let_pass, _not_switched_frames),
+    "bridge_hairpin_off": (_hairpin,),
     "private_source_leaves": (_translate,),
     "source_not_owned": (_own_address,),
     "zone_mismatch": (_same_zone,),

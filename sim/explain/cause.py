@@ -20,6 +20,7 @@ _MEANS = {
     "forwarding_disabled_on_interface": "what comes in by {dev} is not forwarded, whatever the other interfaces say",
     "rp_filter": "a source whose way back does not lead out of {dev} is refused (of conf.all and conf.{dev} the "
     "larger value counts)",
+    "bridge_hairpin_off": "a bridge sends no frame back out of the port it came in by, unless that port is in hairpin mode",
     "accept_local_off": "a source that is an address of {host} itself is refused on {dev}",
     "route_localnet_off": "127.0.0.0/8 neither enters nor leaves by {dev}",
 }

@@ -235,6 +235,7 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     hop = leaf.hops[-1]
     end = _end_place(obstacle.phase, leaf)
     found = [Diagnosis(obstacle.code, cause_of(trial, obstacle), _where(obstacle.where), end)]
+    found += _switched(trial, hop, obstacle.phase, index)
     stop = hop.steps[end[0][0][2]] if end else None
     if stop is None:
         return found
@@ -248,6 +249,20 @@ def _refused(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
             text = f"{rule_label(step)} would have let it pass, but does not match: {step.note}"
             found.append(Diagnosis(code, text, _where(step.where), (((obstacle.phase, index, i), SHOWN),)))
     return found[:4]
+
+
+def _switched(trial: Trial, hop: Hop, phase: str, index: int) -> list[Diagnosis]:
+    """Nobody expects rules of FORWARD to stop what is not routed: the setting that lets them see frames."""
+    number = next((i for i, step in enumerate(hop.steps) if step.stage == "bridge"), None)
+    if number is None:
+        return []
+    setting = trial.world.hosts[hop.host].sysctl.get("net.bridge.bridge-nf-call-iptables")
+    where = setting.where if setting is not None else None
+    switch = f"net.bridge.bridge-nf-call-iptables=1{f' ({where})' if where else ''}"
+    text = (
+        f"{hop.host} does not route this packet, its bridge {hop.in_dev} switches it; rules see such frames by {switch}"
+    )
+    return [Diagnosis("switched_frame_filtered", text, _where(where), (((phase, index, number), SHOWN),))]
 
 
 def _shadowed(stop: Step, index: int, fixes: list[Fix]) -> Diagnosis | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from .whatif import ConntrackDelete, ConntrackFlush, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_addr import AddressEdit
 from .whatif_ipset import IpsetAdd
+from .whatif_link import HairpinEdit
 from .whatif_move import RuleMove
 
 WAIT = 60  # seconds until a change that nobody confirms is taken back
@@ -37,7 +38,7 @@ def persistent(edits: Iterable[Edit]) -> list[str]:
             files[name] = f"{name}-save > /etc/iptables/rules.v{6 if name.startswith('ip6') else 4}"
         elif isinstance(edit, IpsetAdd):
             files["ipset"] = "ipset save > /etc/iptables/ipsets"
-        elif isinstance(edit, (RouteEdit, PolicyRuleEdit, AddressEdit)):
+        elif isinstance(edit, (RouteEdit, PolicyRuleEdit, AddressEdit, HairpinEdit)):
             lines += [NETWORK] if NETWORK not in lines else []
             lines += [f"#   {command}" for command in edit.commands()]
     if files:
@@ -97,6 +98,8 @@ def _undone(edit: Edit, number: int) -> tuple[list[str], list[str]]:
         return [f"ip rule show {which} > {file}"], [again]
     if isinstance(edit, AddressEdit):
         return [], [f"ip addr del {edit.spec} dev {edit.dev}"]
+    if isinstance(edit, HairpinEdit):
+        return [], [f"ip link set {edit.port} type bridge_slave hairpin off"]
     if isinstance(edit, IpsetAdd):
         return [], [f"ipset del {shlex.quote(edit.name)} {edit.element}"]
     return [], []

@@ -212,6 +212,16 @@ _add(
     "IN_DEV_FORWARD(), ip_route_input_slow()", ("ip_forward_disabled",),
 )  # fmt: skip
 _add(
+    REASON, "bridge_hairpin_off", "The bridge does not send a frame back out of its port",
+    "Destination NAT turned the packet to somebody behind the very port of the bridge that it came in by, often to its own "
+    "sender; a bridge never sends a frame back where it came from, unless that port is in hairpin mode.",
+    "A container or pod reaches a service of its own from everywhere but itself; PREROUTING counters grow, FORWARD and "
+    "POSTROUTING do not; no ICMP error.",
+    ("ip link set PORT type bridge_slave hairpin on",
+     "with MASQUERADE for such connections, so that the answer comes back through the bridge's host"),
+    "should_deliver() of net/bridge/br_forward.c; br_nf_pre_routing_finish()", ("no_return_route", "reply_bypasses_nat"),
+)  # fmt: skip
+_add(
     REASON, "rp_filter", "Reverse-path filter",
     "The route back to the source does not lead out of the interface that the packet came in by (strict, 1), or does "
     "not exist (loose, 2). The effective value is the larger one of conf.all and conf.IN.",
@@ -468,6 +478,16 @@ _add(
 
 # ------------------------------------------------------------------------------------------------- diagnoses
 
+_add(
+    DIAGNOSIS, "switched_frame_filtered", "Rules of the IP layer stop a frame that a bridge switches",
+    "With net.bridge.bridge-nf-call-iptables=1 (which Docker and Kubernetes set) frames between two ports of a bridge meet "
+    "PREROUTING, FORWARD and POSTROUTING with the bridge as input and output interface, although nothing is routed.",
+    "Containers or guests of one bridge and one network do not reach each other; FORWARD counters grow; ip_forward does "
+    "not matter.",
+    ("iptables -I FORWARD -i br0 -o br0 -j ACCEPT   (or -m physdev --physdev-is-bridged)",
+     "sysctl -w net.bridge.bridge-nf-call-iptables=0   where nothing needs it (kube-proxy does)"),
+    "br_nf_forward()", ("dropped_by_policy", "bridge_hairpin_off"),
+)  # fmt: skip
 _add(
     DIAGNOSIS, "nat_decided_earlier", "NAT was decided on an earlier pass",
     "A connection consults the nat table for its first packet only, once for the destination and once for the source. "

@@ -1,22 +1,22 @@
 """``-m physdev``: the bridge port a packet came in on or leaves by. net/netfilter/xt_physdev.c physdev_mt().
 
-Only packets that br_netfilter saw on a bridge know it. Without that knowledge every positive criterion fails and every
-negated one holds. Which of several ports it is, nobody says: undecided where it matters.
+Only packets that br_netfilter saw on a bridge know it (engine/bridge.py). Without that knowledge every positive criterion
+fails and every negated one holds. Where the snapshot does not tell the port: undecided if it matters.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..model.addr import AF_INET
-from ..model.rule import NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, Match, Miss
+from ..model.rule import Match, Miss
 from ..record import dataclass
 from ..rules.registry import At, Found, Opt, match
 from .common import by_name, opt
 
 if TYPE_CHECKING:
     from ..engine.run import Ctx
-    from ..model.packet import Skb
+    from ..model.packet import NfBridge, Skb
+    from ..model.route import Link
 
 ORDER = ("--physdev-is-in", "--physdev-in", "--physdev-is-out", "--physdev-out", "--physdev-is-bridged")  # as printed
 
@@ -55,31 +55,27 @@ class Physdev(Match):
         return self._failed(skb, ctx) is None
 
     def _failed(self, skb: Skb, ctx: Ctx) -> tuple[str, bool, str] | None:
-        ports = _ports(ctx, ctx.indev, skb.family)
-        if ports is None:
+        info = skb.bridge
+        if info is None:
             return next((one for one in self.criteria if not one[1]), None)
-        bridged = ctx.outdev == ctx.indev and ctx.hook in (NF_INET_FORWARD, NF_INET_POST_ROUTING)
         for one in self.criteria:
             name, negated, pattern = one
             if name == "--physdev-is-in":
                 hit = True
             elif name in ("--physdev-is-out", "--physdev-is-bridged"):
-                hit = bridged
-            elif name == "--physdev-out" and not bridged:
+                hit = info.switched
+            elif name == "--physdev-out" and not info.switched:
                 return one  # "if (!outdev) return false", negated or not
             else:
-                hit = _one_of(pattern, ports, f"{name} {pattern}", ctx)
+                port = info.physin if name == "--physdev-in" else info.physout
+                hit = _is(pattern, port, f"{name} {pattern}", ctx)
             if hit == negated:
                 return one
         return None
 
     def miss(self, skb: Skb, ctx: Ctx) -> Miss:
         words = _words(self._failed(skb, ctx) or self.criteria[0])
-        ports = _ports(ctx, ctx.indev, skb.family)
-        actual = (
-            "the packet did not come through a bridge" if ports is None else f"the port is one of {', '.join(ports)}"
-        )
-        return Miss(" ".join(words), words[-1], actual)
+        return Miss(" ".join(words), words[-1], _actual(skb.bridge))
 
     def words(self) -> list[str]:
         return [word for one in self.criteria for word in _words(one)]
@@ -89,21 +85,25 @@ def _words(one: tuple[str, bool, str]) -> list[str]:
     return opt(one[0], one[1], *([one[2]] if one[2] else []))
 
 
-def _ports(ctx: Ctx, bridge: str | None, family: int) -> tuple[str, ...] | None:
-    """The ports that the packet may have come in on; None where the kernel keeps no bridge information."""
-    link = ctx.host.links.get(bridge or "")
-    if link is None or link.kind != "bridge" or ctx.hook == NF_INET_LOCAL_OUT:
-        return None
-    name = "iptables" if family == AF_INET else "ip6tables"
-    if not ctx.sysctl_int(f"net.bridge.bridge-nf-call-{name}", 1, (0,)):
-        return None
-    return tuple(one.name for one in ctx.host.links.values() if one.master == bridge)
+def _actual(info: NfBridge | None) -> str:
+    if info is None:
+        return "the packet did not come through a bridge"
+    leaves = f", switched to {info.physout or 'a port that is not known'}" if info.switched else ", not switched"
+    return f"came in by {info.physin or 'a port that is not known'}{leaves}"
 
 
-def _one_of(pattern: str, ports: tuple[str, ...], text: str, ctx: Ctx) -> bool:
-    hits = sum(interface_matches(pattern, port) for port in ports)
-    if hits in (0, len(ports)):
+def _is(pattern: str, port: str | None, text: str, ctx: Ctx) -> bool:
+    """ifname_compare(); a port that is not known may be any of the bridge's."""
+    if port is not None:
+        return interface_matches(pattern, port)
+    names = [link.name for link in bridge_ports(ctx, ctx.indev or ctx.outdev or "")]
+    hits = sum(interface_matches(pattern, name) for name in names)
+    if hits == 0 or hits == len(names):
         return hits > 0
-    return ctx.unknown(
-        f"-m physdev {text}: which port of {ctx.indev} the frame came in on is not known", "missing_input"
-    )
+    return ctx.unknown(f"-m physdev {text}: which port of {ctx.indev} it is is not known", "missing_input")
+
+
+def bridge_ports(ctx: Ctx, bridge: str) -> tuple[Link, ...]:
+    from ..engine.bridge import ports
+
+    return ports(ctx, bridge)

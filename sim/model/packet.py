@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..record import NamedTuple
 from .addr import AF_INET, format_addr
 from .drawn import Number
 
@@ -61,6 +62,19 @@ class Sk:
         self.bound_dev, self.mark, self.transparent, self.cgroup = bound_dev, mark, transparent, cgroup
 
 
+class NfBridge(NamedTuple):
+    """struct nf_bridge_info: the ports of a bridge by which a frame came in and, being ``switched``, is to leave.
+
+    A port that is None is one that the snapshot does not tell. ``sender``: the interface (model.world.Port) that put
+    the frame on the wire, or None.
+    """
+
+    physin: str | None
+    sender: Any = None
+    switched: bool = False
+    physout: str | None = None
+
+
 class Skb:
     """struct sk_buff with parsed headers. Mutable, owned by one traversal, never leaves the engine.
 
@@ -73,6 +87,7 @@ class Skb:
     """
 
     __slots__ = (
+        "bridge",
         "cause",
         "chunk_types",
         "cookie",
@@ -153,6 +168,7 @@ class Skb:
         self.rt: Any = None  # engine.routing.Rt once routed
         self.tproxy: Any = None  # the socket that TPROXY assigned
         self.nf_trace = False
+        self.bridge: NfBridge | None = None
         self.cause: Any = None  # for a packet that the kernel made: what made it
 
     def copy(self) -> Skb:

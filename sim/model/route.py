@@ -15,7 +15,10 @@ SCOPE_NUMBER = {"global": 0, "universe": 0, "site": 200, "link": 253, "host": 25
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network device. ``mac`` as an int of 48 bits or None; ``kind``: veth, bridge, vlan, … or "" (physical)."""
+    """A network device. ``mac`` as an int of 48 bits or None; ``kind``: veth, bridge, vlan, … or "" (physical).
+
+    ``nf_call_iptables``: of a bridge (BROPT_NF_CALL_IPTABLES); ``hairpin``: of its port (BR_HAIRPIN_MODE).
+    """
 
     name: str
     ifindex: int
@@ -33,6 +36,8 @@ class Link:
     peer_netnsid: int | None = None
     altnames: tuple[str, ...] = ()
     xdp: bool = False
+    nf_call_iptables: bool = False
+    hairpin: bool = False
     where: Where | None = None
 
 

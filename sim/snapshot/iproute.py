@@ -119,9 +119,17 @@ def _link(entry: Entry, where: Where) -> tuple[Link, str | None] | None:
         peer_netnsid=_netnsid(entry["link_netnsid"]) if "link_netnsid" in entry else None,
         altnames=tuple(words(entry, "altnames")),
         xdp=xdp,
+        nf_call_iptables=bool(_detail(info, "info_data").get("nf_call_iptables")),
+        hairpin=bool(_detail(info, "info_slave_data").get("hairpin")),
         where=where,
     )
     return link, word(entry, "link")
+
+
+def _detail(info: Entry, key: str) -> Entry:
+    """What a kind of device says of itself, or of its ports; nothing where it is no object."""
+    value = info.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _netnsid(value: Any) -> int:

@@ -128,8 +128,11 @@ def _link_detail(entry: Entry, number: int, line: str) -> None:
         entry["xdp"] = {}
     elif "linkinfo" not in entry and re.match(r"[a-z][\w-]*$", first) and first not in _NO_KIND:
         entry["linkinfo"] = {"info_kind": first}
-        if "vlan_filtering 1" in line:
-            entry["linkinfo"]["info_data"] = {"vlan_filtering": 1}
+        if first == "bridge":
+            told = (key for key in ("vlan_filtering", "nf_call_iptables") if f" {key} 1 " in f"{line} ")
+            entry["linkinfo"]["info_data"] = dict.fromkeys(told, 1)
+    elif first == "bridge_slave":
+        entry.setdefault("linkinfo", {})["info_slave_data"] = {"hairpin": " hairpin on " in line}
 
 
 # First words of detail lines that are not the kind of the link

@@ -19,7 +19,7 @@ class Cause:
     """``flow`` fails in ``topology`` after ``history``; ``code`` is what the answer's first line names.
 
     ``cure``: (host, command) where no fix can be offered; ``judged_by``: the test that sees it cured, where another one does.
-    ``source``: the address that the packet must leave with, ``arrives``: the host it must reach once the cause is gone; ``symptom``: in users' words.
+    ``source``: the address that the packet must leave with, ``arrives``: the host it must reach once the cause is gone ("HOST ADDRESS" where it is translated); ``symptom``: in users' words.
     """
 
     name: str

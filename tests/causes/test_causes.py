@@ -115,7 +115,8 @@ class Asked:
 
     def arrived(self, bench: CauseBench) -> bool:
         """At the host that the page wants it to reach."""
-        wanted = ("arrived", self.one.arrives, self.record["dst"])
+        host, _, address = (self.one.arrives or "").partition(" ")
+        wanted = ("arrived", host, address or self.record["dst"])
         return any((f.kind, f.host, f.packet["dst"]) == wanted for f in bench.evidence.captures)
 
     def _is_answer(self, f: Final) -> bool:

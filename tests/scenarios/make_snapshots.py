@@ -27,7 +27,7 @@ TARGET = HERE.parent.parent / "sim" / "snapshots"
 DROPPED = ("nft.json", "fdb.json", "vlan.json", "neigh-proxy.json", "group.txt", "expect.txt", "xfrm.txt", "tc.txt",
            "ip6tables-save.txt", "route6.json", "rule6.json", "nexthop.json", "hosts.txt", "nft.txt")  # fmt: skip
 KEPT_SYSCTL = ("net.ipv4.conf.", "net.ipv4.ip_", "net.ipv4.icmp_", "net.ipv4.fib_", "net.ipv4.fwmark", "net.ipv4.tcp_fwmark",
-               "net.ipv4.neigh.", "net.ipv4.route.m", "net.netfilter.nf_conntrack")  # fmt: skip
+               "net.ipv4.neigh.", "net.ipv4.route.m", "net.netfilter.nf_conntrack", "net.bridge.")  # fmt: skip
 CAPTURED_AT = "2026-11-21T09:00:00Z"
 
 

@@ -188,7 +188,7 @@ def _plan(topology: Topology, lab: Lab) -> _Plan:
             if i.kind == "bridge":
                 plan.links.append(
                     f"link add name {i.name} {_attributes(i)} netns {lab.netns(host.name)} "
-                    "type bridge stp_state 0 forward_delay 0\n"
+                    "type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
                 )
                 made.add((host.name, i.name))
                 lab.macs[host.name, i.name] = i.mac or ""

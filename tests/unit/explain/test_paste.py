@@ -14,6 +14,7 @@ from lab_support import kernel, unique_prefix
 from nattrace.sim.explain.paste import persistent, rollback
 from nattrace.sim.explain.whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from nattrace.sim.explain.whatif_addr import AddressEdit
+from nattrace.sim.explain.whatif_link import HairpinEdit
 from nattrace.sim.explain.whatif_move import RuleMove
 from nattrace.sim.model.conntrack import Tuple
 
@@ -29,9 +30,13 @@ EDITS: list[Edit] = [
     PolicyRuleEdit("h", "from 192.0.2.1 lookup 77"),
     PolicyRuleEdit("h", "priority 110", "del"),
     AddressEdit("h", "192.0.2.77/32", "lo"),
+    HairpinEdit("h", "port9"),
 ]
 SET_UP = """
 ip link set lo up
+ip link add br9 type bridge
+ip link add port9 type veth peer name far9
+ip link set port9 master br9
 ip rule add from 9.9.9.9 to 8.8.8.0/24 lookup 77 priority 110
 ip route add 198.51.100.0/24 dev lo metric 5 src 127.0.0.1
 ip route add unreachable 192.0.2.9 table 77
@@ -42,7 +47,7 @@ iptables -t raw -A OUTPUT -p udp -j CT --notrack
 """
 STATE = """
 for t in nat filter raw; do iptables-save -t $t | grep -v '^[#:]'; done
-ip rule; ip route; ip route show table 77; ip addr show dev lo
+ip rule; ip route; ip route show table 77; ip addr show dev lo; ip -d link show dev port9 | grep -o "hairpin [a-z]*"
 sysctl net.ipv4.ip_forward net.ipv4.conf.lo.rp_filter; sysctl -a 2>/dev/null | grep 'ipv4.conf.*\\.forwarding'
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from nattrace.sim.model.addr import AF_INET, Prefix
 from nattrace.sim.model.drawn import Domain
+from nattrace.sim.model.packet import NfBridge
 from nattrace.sim.model.route import Address, Nexthop, Route
 from vocabulary import Bench, criterion, ip, link, local, packet
 
@@ -168,11 +169,22 @@ def bridge(ports, **sysctl):
 
 
 def test_bridge_port_is_known_where_there_is_one():
-    assert bridge(["p1"]).test("-m physdev --physdev-in p1", packet("udp")) is True
-    assert bridge(["p1"]).test("-m physdev ! --physdev-in p1", packet("udp")) is False
-    assert bridge(["p1", "p2"]).test("-m physdev --physdev-in p+", packet("udp")) is True
-    assert bridge(["p1", "p2"]).undecided("-m physdev --physdev-in p1", packet("udp"))
-    assert bridge(["p1", "p2"]).test("-m physdev --physdev-is-bridged", packet("udp")) is True
+    routed, switched = NfBridge("p1"), NfBridge("p1", None, True, "p2")
+    at = bridge(["p1", "p2"])
+    assert at.test("-m physdev --physdev-in p1", packet("udp", bridge=routed)) is True
+    assert at.test("-m physdev ! --physdev-in p1", packet("udp", bridge=routed)) is False
+    assert at.test("-m physdev --physdev-is-bridged", packet("udp", bridge=routed)) is False
+    assert at.test("-m physdev --physdev-is-bridged --physdev-out p2", packet("udp", bridge=switched)) is True
+    assert at.test("-m physdev ! --physdev-out p1", packet("udp", bridge=routed)) is False
+    assert at.test("-m physdev ! --physdev-in p1", packet("udp")) is True
+
+
+def test_a_bridge_port_that_the_snapshot_does_not_tell_is_undecided_where_it_matters():
+    nobody = NfBridge(None)
+    assert bridge(["p1"]).test("-m physdev --physdev-in p1", packet("udp", bridge=nobody)) is True
+    assert bridge(["p1", "p2"]).test("-m physdev --physdev-in p+", packet("udp", bridge=nobody)) is True
+    assert bridge(["p1", "p2"]).test("-m physdev --physdev-in q1", packet("udp", bridge=nobody)) is False
+    assert bridge(["p1", "p2"]).undecided("-m physdev --physdev-in p1", packet("udp", bridge=nobody))
 
 
 def test_realm_of_the_route():
