@@ -123,7 +123,7 @@ def arriving(ctx: Ctx, bridge: str, dev: str, skb: Skb) -> tuple[Port | None, Po
         if rt.kind != "unicast" or rt.dev != bridge or rt.gateway is not None:
             return sender, None
     found = neigh.resolve(ctx, bridge, skb.dst, family)
-    return sender, found.port or OUTSIDE
+    return sender, OUTSIDE if found.kind == "edge" else found.port
 
 
 def shut_out(ctx: Ctx, bridge: str, skb: Skb, out: str | None) -> str | None:

@@ -141,7 +141,7 @@ class Situation:
             members = [f"{other}:{devs[0]}", f"{name}:{devs[1]}"]
             self.near[other, devs[0]] = [nth(subnet[0], 2)]
             self.near[name, devs[1]] = [nth(subnet[0], 1)]
-            if index == 1 and self.chance(0.3):
+            if index == 1 and self.chance(0.5):
                 third = next(n for n in names if n not in (other, name))
                 dev = self._attach(third, subnet, 3)
                 members.append(f"{third}:{dev}")
@@ -152,6 +152,8 @@ class Situation:
                 for member in members:
                     host, _, dev = member.partition(":")
                     self.hosts[host]["interfaces"][dev]["mtu"] = mtu
+        if self.level > 3:
+            self._bridge()
         for name in names:
             wanted = self.rnd.randint(2, 4) if name == "r" else self.rnd.randint(2, 3)
             while len(self.hosts[name]["interfaces"]) < wanted:
@@ -161,6 +163,14 @@ class Situation:
                 if self.level > 3 and self.chance(0.15):
                     self.hosts[name]["interfaces"][dev]["mtu"] = self.pick([1400, 1280, 576])
                 self.near[name, dev] = [nth(subnet[0], n) for n in (4, 11, 12)]
+
+    def _bridge(self) -> None:
+        """A wire of three is a bridge of one of them, whose rules may see what it switches."""
+        for members in self.segments.values():
+            host, _, dev = self.pick(members).partition(":")
+            if len(members) > 2 and "mtu" not in self.hosts[host]["interfaces"][dev] and self.chance(0.6):
+                self.hosts[host]["interfaces"][dev]["bridge"] = True
+                self.hosts[host]["sysctl"]["net.bridge.bridge-nf-call-iptables"] = int(self.chance(0.8))
 
     # ------------------------------------------------------------------------------------ configuration
 
@@ -374,6 +384,8 @@ class Situation:
         host, dev = self.pick(self.edges or list(self.near))
         if self.level > 2 and self.chance(0.15):
             host, dev = self.pick(list(self.near))
+        if self.hosts[host]["interfaces"][dev].get("bridge"):  # no record says whom a frame there is for
+            host, dev = self.pick(self.edges or [d for d in self.near if d != (host, dev)])
         near = self.near[host, dev]
         everyone = [a for owners in self.own.values() for a in owners]
         src = self.pick(near) if self.chance(0.7) else self.pick([*REMOTES, *REMOTES, *everyone, *self._around(host)])

@@ -500,6 +500,8 @@ def _rpfilter(w, table, chain, proto):
 
 @_match("physdev")
 def _physdev(w, table, chain, proto):
+    if w.chance(0.4):
+        return f"-m physdev {w._no()}--physdev-in port{w.pick('12345')}"
     return f"-m physdev {w._no()}--physdev-is-{w.pick(['in', 'bridged'])}"
 
 

@@ -234,13 +234,18 @@ class Wires:
         sock.send(frame)
 
     def _inner_port(self, host: str, dev: str) -> socket.socket:
-        """A socket on another member of the segment: frames sent there arrive at ``dev`` without passing a stack."""
+        """A socket on another member of the segment: frames sent there arrive at ``dev`` without passing a stack.
+
+        From a bridge, where one of the members is: what another member sends would pass that bridge's rules.
+        """
         sock = self.inner_ports.get((host, dev))
         if sock is None:
             segment = self.lab.topology.segment_of(host, dev)
             if segment is None:
                 raise KeyError(f"{host}:{dev} is neither an edge nor in a segment")
-            other = next(m for m in segment.members if m != (host, dev))
+            others = [m for m in segment.members if m != (host, dev)]
+            bridges = [m for m in others if self.lab.topology.host(m[0]).interface(m[1]).kind == "bridge"]
+            other = (bridges or others)[0]
             with netns.inside(netns.path_of(self.lab.netns(other[0]))):
                 sock = _packet_socket(0)
                 sock.bind((other[1], 0))

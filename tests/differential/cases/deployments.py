@@ -44,9 +44,14 @@ def kubernetes() -> list[Case]:
         "-P FORWARD DROP", "-A FORWARD -s 10.244.0.0/16 -j ACCEPT", "-A FORWARD -d 10.244.0.0/16 -j ACCEPT",
     )  # fmt: skip
     rules = tuple(f"-t nat {r}" for r in nat) + filter_rules(*filters)
-    bridged = host({"cni0": "10.244.1.1/24", "eth0": "192.0.2.10/24"}, *rules, routes=(*WORLD, "10.244.2.0/24 via 192.0.2.11"))
+    bridged = host(
+        {"cni0": "10.244.1.1/24", "eth0": "192.0.2.10/24"}, *rules, routes=(*WORLD, "10.244.2.0/24 via 192.0.2.11")
+    )
     bridged["interfaces"]["cni0"]["bridge"] = True
-    ends = {n: host({"eth0": f"{a}/24"}, routes=("default via 10.244.1.1",), listen=("tcp 80", "udp 53")) for n, a in (("pod", pod), ("other", other))}
+    ends = {
+        n: host({"eth0": f"{a}/24"}, routes=("default via 10.244.1.1",), listen=("tcp 80", "udp 53"))
+        for n, a in (("pod", pod), ("other", other))
+    }
     node = {"node": bridged, **ends}
     wires = {"cni": ["node:cni0", "pod:eth0", "other:eth0"]}
     routed = host(
@@ -85,7 +90,14 @@ def sidecar() -> list[Case]:
         "-A ISTIO_OUTPUT -d 127.0.0.1/32 -j RETURN", "-A ISTIO_OUTPUT -j ISTIO_REDIRECT",
     )  # fmt: skip
     rules = tuple(f"-t nat {r}" for r in nat)
-    pod = {"pod": host({"eth0": "10.1.0.5/24"}, *rules, routes=("default via 10.1.0.1",), listen=("tcp 15001", "tcp 15006", "tcp 8080", "tcp 15090"))}
+    pod = {
+        "pod": host(
+            {"eth0": "10.1.0.5/24"},
+            *rules,
+            routes=("default via 10.1.0.1",),
+            listen=("tcp 15001", "tcp 15006", "tcp 8080", "tcp 15090"),
+        )
+    }
     return [
         Case("deployment sidecar", pod, [
             tcp("pod", None, "10.96.0.1:80", uid=1000), tcp("pod", None, "10.96.0.1:80", uid=1337), tcp("pod", None, "10.1.0.5:8080", uid=1337), tcp("pod", None, "10.1.0.5:8080", uid=1000),
@@ -105,7 +117,14 @@ def resolver() -> list[Case]:
         "-t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p tcp -m tcp --sport 41517 -j SNAT --to-source :53",
         "-t nat -A DOCKER_POSTROUTING -s 127.0.0.11/32 -p udp -m udp --sport 57385 -j SNAT --to-source :53",
     )  # fmt: skip
-    box = {"c": host({"eth0": "172.18.0.5/16"}, *rules, routes=("default via 172.18.0.1",), listen=("udp 127.0.0.11:57385", "tcp 127.0.0.11:41517"))}
+    box = {
+        "c": host(
+            {"eth0": "172.18.0.5/16"},
+            *rules,
+            routes=("default via 172.18.0.1",),
+            listen=("udp 127.0.0.11:57385", "tcp 127.0.0.11:41517"),
+        )
+    }
     return [
         Case("deployment embedded resolver", box, [
             udp("c", None, "127.0.0.11:53"), reply(0), udp("c", "172.18.0.5:4001", "127.0.0.11:53"), reply(2), tcp("c", None, "127.0.0.11:53"), udp("c", None, "127.0.0.11:54"),
@@ -152,7 +171,9 @@ def front_ends() -> list[Case]:
         "-A ufw-after-input -p udp --dport 137 -j ufw-skip-to-policy-input", "-A ufw-after-input -m addrtype --dst-type BROADCAST -j ufw-skip-to-policy-input", "-A ufw-skip-to-policy-input -j DROP",
         "-A ufw-logging-deny -m conntrack --ctstate INVALID -m limit --limit 3/min --limit-burst 10 -j RETURN", "-A ufw-logging-deny -m limit --limit 3/min --limit-burst 10 -j LOG --log-prefix \"[UFW BLOCK] \"",
     )  # fmt: skip
-    box = {"h": host({"eth0": "192.0.2.10/24"}, *filter_rules(*ufw), routes=WORLD, listen=("tcp 22", "udp 53", "udp 5005"))}
+    box = {
+        "h": host({"eth0": "192.0.2.10/24"}, *filter_rules(*ufw), routes=WORLD, listen=("tcp 22", "udp 53", "udp 5005"))
+    }
     ssh = [tcp("h:eth0", f"192.0.2.7:{n}", "192.0.2.10:22", seq=n) for n in (1, 2, 3, 4)]
     wrt = (
         "-N zone_lan_forward", "-N zone_wan_dest_ACCEPT", "-N reject", "-N forwarding_rule", "-P FORWARD DROP", "-A FORWARD -m comment --comment \"!fw3: Custom forwarding rule chain\" -j forwarding_rule",
@@ -163,9 +184,14 @@ def front_ends() -> list[Case]:
         "-t nat -A POSTROUTING -s 192.168.1.0/24 -d 192.168.1.20/32 -p tcp --dport 443 -j SNAT --to-source 192.168.1.1", "-t nat -A POSTROUTING -o wan -j MASQUERADE",
         "-t mangle -A FORWARD -o wan -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu",
     )  # fmt: skip
-    router = host({"br-lan": "192.168.1.1/24", "wan": "203.0.113.5/24"}, *filter_rules(*wrt), routes=("default via 203.0.113.1",))
+    router = host(
+        {"br-lan": "192.168.1.1/24", "wan": "203.0.113.5/24"}, *filter_rules(*wrt), routes=("default via 203.0.113.1",)
+    )
     router["interfaces"]["br-lan"]["bridge"] = True
-    lan = {n: host({"eth0": f"192.168.1.{a}/24"}, routes=("default via 192.168.1.1",), listen=("tcp 443",)) for n, a in (("nas", 20), ("tv", 30))}
+    lan = {
+        n: host({"eth0": f"192.168.1.{a}/24"}, routes=("default via 192.168.1.1",), listen=("tcp 443",))
+        for n, a in (("nas", 20), ("tv", 30))
+    }
     return [
         Case("deployment ufw", box, [
             *ssh, reply(0), again(0, flags="A", tcp_ack=1, tcp_seq=2), ping("h:eth0", "192.0.2.7", "192.0.2.10"), udp("h:eth0", "192.0.2.7:1", "192.0.2.10:53"), reply(7), udp("h:eth0", "192.0.2.7:1", "192.0.2.10:5005"),
