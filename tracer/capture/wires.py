@@ -89,6 +89,7 @@ def segments(
             if master is not None and master in names and _kind(rows, master) == "bridge":
                 joined.join(port, (host, master))
                 enslaved.add(port)
+    _join_vlans(joined, links, by_index, ids)
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for port in joined.up:
         groups.setdefault(joined.find(port), []).append(port)
@@ -98,6 +99,35 @@ def segments(
         if len(members) > 1:
             out.append([f"{h}:{d}" for h, d in members])
     return [{"name": f"net{i}", "members": members} for i, members in enumerate(sorted(out))]
+
+
+def _join_vlans(joined: _Union, links: dict[str, list[dict[str, Any]]], by_index: dict[str, dict[int, str]],
+                ids: dict[str, dict[int, str]]) -> None:  # fmt: skip
+    """VLAN devices of one number on devices of one wire share a wire of their own; they may carry further ones."""
+    tagged = [
+        (lower, _vlan_id(link), (host, str(link["ifname"])))
+        for host, rows in links.items()
+        for link in rows
+        if _vlan_id(link) is not None and (lower := _peer(host, link, by_index, ids)) is not None
+    ]
+    before = -1
+    while before != (before := _join_once(joined, tagged)):
+        pass
+
+
+def _join_once(joined: _Union, tagged: list[tuple[tuple[str, str], Any, tuple[str, str]]]) -> int:
+    """Joins what is known to share a wire by now; returns how many wires that leaves."""
+    first: dict[Any, tuple[str, str]] = {}
+    for lower, number, port in tagged:
+        joined.join(port, first.setdefault((joined.find(lower), number), port))
+    return len({joined.find(port) for _, _, port in tagged})
+
+
+def _vlan_id(link: dict[str, Any]) -> Any:
+    """(protocol, number) of a VLAN device; None for any other."""
+    info = link.get("linkinfo", {})
+    data = info.get("info_data", {})
+    return (data.get("protocol"), data.get("id")) if info.get("info_kind") == "vlan" else None
 
 
 def _kind(rows: list[dict[str, Any]], name: str) -> str:
