@@ -43,13 +43,21 @@ def tuple_taken(ctx: Ctx, conn: Conn, reply: Tuple) -> Conn | None:
     An entry with the very same original tuple is the same flow; that is settled when the second one is confirmed.
     """
     found = conntrack.in_bucket(ctx, conn.zones[REPLY], conn.zones, reply, skip=conn.conn_id)
-    if found is None or _same_flow(found[0], conn):
+    if found is None or _same_flow(ctx, found[0], conn):
         return None
     return found[0]
 
 
-def _same_flow(other: Conn, conn: Conn) -> bool:
-    return other.tuples[ORIGINAL] == conn.tuples[ORIGINAL] and other.zones[ORIGINAL] == conn.zones[ORIGINAL]
+def _same_flow(ctx: Ctx, other: Conn, conn: Conn) -> bool:
+    same = _settled(ctx, other.tuples[ORIGINAL]) == _settled(ctx, conn.tuples[ORIGINAL])
+    return same and other.zones[ORIGINAL] == conn.zones[ORIGINAL]
+
+
+def _settled(ctx: Ctx, t: Tuple) -> Tuple:
+    """A tuple with the values of those of its draws that are known by now."""
+    if not t.drawn:
+        return t
+    return t._replace(sport=ctx.ws.known(t.sport), dport=ctx.ws.known(t.dport))
 
 
 def used_new(ctx: Ctx, conn: Conn, t: Tuple) -> bool:
@@ -137,7 +145,7 @@ class _Search:
 
     def _survey(self) -> None:
         """All numbers of the range whose tuple is in the table (nf_nat_used_tuple() for each of them)."""
-        reply = invert(self.t)
+        reply = invert(_settled(self.ctx, self.t))
         assert reply is not None
         # The port that is searched stands on the other side of the reply (an ICMP id on both).
         field = "sport" if self.field == "dport" or self.t.proto in ICMP_PROTOCOLS else "dport"
@@ -152,11 +160,13 @@ class _Search:
         for (zone, other), _ in tuple(table.by_tuple.items()):
             if zone != zones[REPLY] or other.src != reply.src or other.dst != reply.dst:
                 continue
-            port: Number = self.ctx.ws.known(getattr(other, field))
+            settled = _settled(self.ctx, other)
+            port: Number = getattr(settled, field)
+            if settled._replace(**{field: 0}) != wanted:
+                continue
             if isinstance(port, Drawn):
-                if other._replace(**{field: 0}) == wanted:
-                    self._count_hidden(port)
-            elif other._replace(**{field: 0}) == wanted and self.low <= port < self.low + self.size:
+                self._count_hidden(port)
+            elif self.low <= port < self.low + self.size:
                 self._see(other, port, zones)
 
     def _see(self, key: Tuple, port: int, zones: Zones) -> None:
@@ -164,7 +174,7 @@ class _Search:
             conn = self.ctx.hs.ct.entries[conn_id]
             if conn_id == self.conn.conn_id or conn.zones[direction] != zones[direction]:
                 continue
-            if not conntrack.expired(self.ctx, conn) and not _same_flow(conn, self.conn):
+            if not conntrack.expired(self.ctx, conn) and not _same_flow(self.ctx, conn, self.conn):
                 self.taken[port] = conn
 
     def _see_drawn(self, conn_id: int, reply: Tuple, field: str) -> None:
@@ -172,8 +182,8 @@ class _Search:
         if conn is None:
             return
         for direction in (ORIGINAL, REPLY):
-            other = conn.tuples[direction]
-            port = self.ctx.ws.known(getattr(other, field))
+            other = _settled(self.ctx, conn.tuples[direction])
+            port = getattr(other, field)
             if other._replace(**{field: 0}) != reply._replace(**{field: 0}):
                 continue
             if isinstance(port, Drawn):

@@ -31,6 +31,8 @@ def follow(run: Run, start: Transfer | Local) -> Fate:
     launch(run, start, mine)
     run.softirq = True
     drain(run)
+    if run.timers:
+        run.unbound_sender = None  # seconds have passed: the sender's datagram socket is connected by now
     while run.timers:
         run.timers.popleft()()
         drain(run)

@@ -141,4 +141,17 @@ def output_nat() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = [*selectors(), *reroutes(), *output_nat()]
+def late_errors() -> list[Case]:
+    """What a host tells itself seconds later: by then the sender's socket has an address."""
+    rules = (
+        "-t nat -A OUTPUT -d 192.168.1.2 -p udp -j DNAT --to-destination 192.168.1.77",
+        "-t filter -A INPUT -i lo -m socket",
+        *states("INPUT"),
+        *states("OUTPUT"),
+    )
+    hosts = {"a": host({"eth0": "192.168.1.1/24"}, *rules), "b": host({"eth0": "192.168.1.2/24"})}
+    wires = {"w": ["a:eth0", "b:eth0"]}
+    return [Case("local an error about the first datagram of a socket", hosts, [udp("a", None, "192.168.1.2:53"), udp("a", None, "192.168.1.88:53")], segments=wires)]  # fmt: skip
+
+
+CASES = [*selectors(), *reroutes(), *output_nat(), *late_errors()]

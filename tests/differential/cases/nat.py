@@ -225,4 +225,22 @@ def lasting() -> list[Case]:
     ]  # fmt: skip
 
 
-CASES = [*masquerade_addresses(), *pools(), *clashes(), *destinations(), *other_protocols(), *lasting()]
+def drawn_before() -> list[Case]:
+    """A port that was drawn and then seen stands in the way like any other number."""
+    rules = (
+        "-t raw -A PREROUTING -i eth1 -j CT --zone 2", "-t nat -A OUTPUT -d 1.2.3.4 -p udp -j DNAT --to-destination 1.2.3.4:2000-2010",
+        "-t nat -A POSTROUTING -s 192.168.1.0/24 -o eth1 -j SNAT --to-source 10.0.0.1 --random",
+    )  # fmt: skip
+    talk = (flow(f"{C[0]}:4000", "1.2.3.4:2000"), reply(0), reply(1))
+    return [one("a range of destination ports beside a port that was drawn", rules, *talk, expect={2: "→1.2.3.4 "})]
+
+
+CASES = [
+    *masquerade_addresses(),
+    *pools(),
+    *clashes(),
+    *destinations(),
+    *other_protocols(),
+    *lasting(),
+    *drawn_before(),
+]
