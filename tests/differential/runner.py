@@ -13,7 +13,7 @@ from typing import Any
 
 from . import coverage
 from .compare import compare, conntrack_diff, counters_diff, observed_of
-from .kernel import KernelRun, Observation, Rejected
+from .kernel import Final, KernelRun, Observation, Rejected
 
 STRIP = ("ip_id",)  # keys of ours that the contract's records do not have
 STATS = ("exact", "one_of", "unknown")
@@ -111,7 +111,7 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
         verdict.stats[f"{certainty}: {result.get('outcome')}"] += 1
         if certainty == "unknown":
             verdict.unknowns[result["reason"]["text"][:100]] += 1
-        if "is not in the snapshot" in (result.get("reason") or {}).get("text", ""):
+        if certainty != "exact" and "is not in the snapshot" in (result.get("reason") or {}).get("text", ""):
             verdict.stats["left undecided by the snapshot"] += 1
             return  # whether a module handles the protocol: no dump says it
         if observation.endless:
@@ -121,7 +121,7 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
             return  # the lab is cut to pieces now
         if kernel.impatient():
             break  # what was seen just now may be a SYN that was sent again
-        if at_silent_listener(observation, result, situation["topology"]["hosts"]):
+        if at_silent_listener(observation, result, kernel.done):
             verdict.stats["ended at a silent listener"] += 1
             return  # its SYN was swallowed: the kernel has no such connection, where a real listener would have one
         details = compare(observation, result)
@@ -152,25 +152,32 @@ def learn_sequence(observation: Observation) -> None:
                 record["tcp_seq"] = final.packet["tcp_ack"] - 1
 
 
-def at_silent_listener(observation: Observation, result: dict[str, Any], hosts: dict[str, Any]) -> bool:
+def at_silent_listener(observation: Observation, result: dict[str, Any], done: dict[int, Observation]) -> bool:
     """Whether a segment was sent to a connection that a swallowed SYN would have opened, and was reset."""
     mains = [f for f in observation.finals if f.main and f.kind == "arrived" and f.packet.get("proto") in ("tcp", 6)]
     if not mains or not (result.get("reason") or {}).get("text", "").startswith("delivered to its connection"):
         return False
-    record, arrived = observation.record or {}, mains[-1].packet
-    listens = hosts[mains[-1].host].get("listen", ())
-    diverted = any(x.startswith("tcp") and x.endswith("transparent") for x in listens)
-    if not diverted and not any(
-        x.startswith("tcp") and x.endswith((f" {arrived['dport']}", f":{arrived['dport']}")) for x in listens
-    ):
+    arrived = mains[-1].packet
+    if arrived.get("flags") == "S" or not swallowed(mains[-1], done):
         return False
-    return record.get("flags") != "S" and any(
+    return any(
         "R" in f.packet.get("flags", "")
         and (f.packet.get("tcp_seq"), f.packet.get("tcp_ack"))
         in ((arrived.get("tcp_ack"), 0), (0, arrived.get("tcp_seq")))
         for f in observation.finals
         if not f.main
     )
+
+
+def swallowed(segment: Final, done: dict[int, Observation]) -> bool:
+    """Whether a SYN of the segment's connection arrived earlier, and nothing answered it."""
+    flow = ("src", "dst", "sport", "dport")
+    for earlier in done.values():
+        for final in earlier.finals:
+            same = final.kind == "arrived" and final.host == segment.host and final.packet.get("flags") == "S"
+            if same and all(final.packet.get(k) == segment.packet.get(k) for k in flow):
+                return not any(not f.main and "R" in f.packet.get("flags", "") for f in earlier.finals)
+    return False
 
 
 def loops(result: dict[str, Any]) -> bool:
