@@ -46,7 +46,7 @@ from ..model.packet import (
 )
 from ..model.rule import DROP, NF_INET_LOCAL_OUT, V_ACCEPT, Verdict
 from ..model.state import WorldState
-from ..model.world import Host
+from ..model.world import Host, Setting
 from ..record import dataclass, replace
 from .run import Ctx, Option
 from .trackers import common, icmp, keyed_by_ports, tracker
@@ -393,16 +393,15 @@ def _make_room(ctx: Ctx) -> Verdict | None:
     if limit is None or count < limit:
         return None
     text = f"the conntrack table of {ctx.host.name} is full ({count} of {limit} entries)"
-    full = Verdict(DROP, reason="conntrack_full", text=text)
     table = ctx.hs.ct
     victims = [c for c in table.confirmed() if not c.status & IPS_ASSURED and not expired(ctx, c)]
-    if not victims and len(list(table.confirmed())) >= limit:
-        return full
+    if not victims and _confirmed(table) >= limit:
+        return _full(ctx, text)
     if not victims:
         # The count is known, the entries are not.
         if ctx.unknown(f"{text}; whether an unassured entry can be evicted", "missing_input"):
             return None
-        return full
+        return _full(ctx, text)
     buckets = max(1, ctx.sysctl_int("net.netfilter.nf_conntrack_buckets", max(1, limit)))
     hit = 1 - (1 - min(1.0, NF_CT_EVICTION_RANGE / buckets)) ** (2 * len(victims))
     options = [Option(1 - hit, "no unassured entry in the eight buckets looked at", None)] if hit < 1 else []
@@ -412,16 +411,34 @@ def _make_room(ctx: Ctx) -> Verdict | None:
         options.append(Option(hit, "some unassured entry is evicted", False))
     chosen = ctx.run.choose(text, options)
     if chosen is None:
-        return full
+        return _full(ctx, text)
     if chosen:
         delete(ctx, chosen)
     return None
 
 
+def _confirmed(table: ConntrackTable) -> int:
+    """How many entries are in the table: those that are not are among its leftovers."""
+    others = (table.entries.get(i) for i in set(table.leftover))
+    return len(table.entries) - sum(1 for c in others if c and (not c.confirmed or c.status & IPS_DYING))
+
+
+def _full(ctx: Ctx, text: str) -> Verdict:
+    """No entry for a packet that needs one: nf_conntrack_in() answers NF_DROP."""
+    setting = _limit(ctx)
+    ctx.step("conntrack", text=text, where=setting.where if setting else None, verdict=DROP)
+    return Verdict(DROP, reason="conntrack_full", text=text)
+
+
+def _limit(ctx: Ctx) -> Setting | None:
+    sysctl = ctx.host.sysctl
+    return sysctl.get("net.netfilter.nf_conntrack_max") or sysctl.get("net.nf_conntrack_max")
+
+
 def _limit_and_count(ctx: Ctx) -> tuple[int | None, int]:
     """nf_conntrack_max where the snapshot says it (its default is far away), and how many entries there are."""
     sysctl = ctx.host.sysctl
-    setting = sysctl.get("net.netfilter.nf_conntrack_max") or sysctl.get("net.nf_conntrack_max")
+    setting = _limit(ctx)
     if setting is None or setting.value.strip() == "0":
         return None, 0
     table = ctx.hs.ct

@@ -12,6 +12,7 @@ from ..model.result import Hop, Leaf, Step
 from ..model.route import Route
 from ..model.where import Where
 from ..model.world import Host
+from .full import why_full
 from .trial import FORWARD, Obstacle, Trial
 
 _MEANS = {
@@ -211,7 +212,12 @@ def _untranslated(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
     return f"{chain} {have}: nothing gives {leaf.packet.get('src')} a public address"
 
 
+def _full(host: Host, hop: Hop, leaf: Leaf, obstacle: Obstacle) -> str:
+    return why_full(host)
+
+
 _SPECIAL: dict[str, Any] = {
+    "conntrack_full": _full,
     "no_route": _no_route,
     "neighbour_failed": _neighbour,
     "fragmentation_needed": _too_big,

@@ -18,6 +18,7 @@ from ..flow import Question
 from ..model.drawn import Drawn
 from ..record import dataclass, field
 from .candidates import Candidate, candidates
+from .full import DeleteGroup
 from .goal import Goal
 from .levers import levers
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
@@ -247,6 +248,8 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
     deleted = [e for e in candidate.edits if isinstance(e, ConntrackDelete)]
     if deleted and result == WORKS:
         text += hit_words(sum(e.hits(here.world) for e in deleted) - len(deleted))
+    if result == WORKS:
+        text += "".join(f", {e.words(here.world)}" for e in candidate.edits if isinstance(e, DeleteGroup))
     if candidate.guess:
         text = f"{candidate.guess}, {text}"
     hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)

@@ -188,7 +188,7 @@ SETTINGS = (
     ("net.ipv4.icmp_echo_ignore_all", ("0",)), ("net.ipv4.icmp_echo_ignore_broadcasts", ("0",)),
     ("net.ipv4.ip_default_ttl", ("64",)), ("net.ipv4.ip_forward_use_pmtu", ("0",)), ("net.ipv4.ip_no_pmtu_disc", ("1", "0")),
     ("net.netfilter.nf_conntrack_tcp_be_liberal", ("1",)), ("net.netfilter.nf_conntrack_tcp_loose", ("1",)),
-    ("net.netfilter.nf_conntrack_max", ("262144",)), ("net.netfilter.nf_conntrack_checksum", ("0",)),
+    ("net.netfilter.nf_conntrack_checksum", ("0",)),
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 
-from .whatif import ConntrackDelete, ConntrackFlush, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
+from .whatif import Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_addr import AddressEdit
 from .whatif_ipset import IpsetAdd
 from .whatif_link import HairpinEdit
@@ -65,7 +65,7 @@ def rollback(edits: Iterable[Edit], wait: int = WAIT) -> str:
         undo[:0] = after
     apply = [command for edit in edits for command in edit.commands()]
     lost = "# A deleted connection entry does not come back; it is made anew by the next packet.\n" if any(
-        isinstance(e, (ConntrackDelete, ConntrackFlush)) for e in edits) else ""  # fmt: skip
+        e.kind == "conntrack" for e in edits) else ""  # fmt: skip
     return _SCRIPT.format(
         wait=wait, lost=lost, save="\n".join(f"{line} || give_up 'could not save the state'" for line in save),
         undo="\n".join(f"    {line}" for line in undo) or "    :",

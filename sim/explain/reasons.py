@@ -368,8 +368,9 @@ _add(
     "The namespace holds nf_conntrack_max entries and none could be evicted: packets of new connections are dropped "
     "before any nat or filter rule; existing connections go on.",
     "'nf_conntrack: table full, dropping packet' in the log; early_drop and drop grow in conntrack -S.",
-    ("sysctl -w net.netfilter.nf_conntrack_max=N   (in the initial namespace)",
-     "shorten time-outs, or -t raw … -j CT --notrack for bulk traffic that needs no NAT"),
+    ("conntrack -D -s ADDRESS   (of whoever has most of the entries)",
+     "sysctl -w net.netfilter.nf_conntrack_max=N   (in the initial namespace)",
+     "shorten time-outs (for entries to come), or -t raw … -j CT --notrack for bulk traffic that needs no NAT"),
     "__nf_conntrack_alloc(), early_drop()", ("conntrack_clash",),
 )  # fmt: skip
 _add(

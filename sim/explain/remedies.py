@@ -16,6 +16,7 @@ from ..model.packet import PROTO_NAME
 from ..model.result import Hop, Step
 from ..model.rule import Rule
 from .astray import late_mark
+from .full import room
 from .passes import tried_rules
 from .whatif import ConntrackDelete, Edit, PolicyRuleEdit, RouteEdit, RuleEdit, SetSysctl
 from .whatif_ipset import IpsetAdd
@@ -354,6 +355,7 @@ _MAKERS: dict[str, tuple[Any, ...]] = {
     "nat_ports_exhausted": (_free_ports,),
     "conntrack_clash": (_free_ports,),
     "conntrack_invalid": (_track,),
+    "conntrack_full": (room,),
     "no_route": (_guessed_gateway,),
     "asymmetric_return": (_by_uplink,),
     "ttl_exceeded": (_more_ttl,),

@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from .conntrack import IPS_CONFIRMED, ConntrackTable
+from .conntrack import IPS_CONFIRMED, Conn, ConntrackTable
 from .drawn import Domain, Drawn, Number
 from .ipset import Element
 from .rule import RuleId
 from .world import Host, World
+
+_RECENT: list[tuple[tuple[Conn, ...], ConntrackTable]] = []
+_KEPT = 4
+
+
+def _table(conns: tuple[Conn, ...]) -> ConntrackTable:
+    """The table that holds the entries of a snapshot. Not to be changed: fork it.
+
+    A full table takes a second to make, and one question plays a hundred packets in worlds that mostly share it.
+    """
+    for known, table in _RECENT:
+        if known is conns:
+            return table
+    table = ConntrackTable()
+    by_source: dict[tuple[Any, ...], list[int]] = {}
+    for conn_id, conn in enumerate(conns, 1):
+        table.insert(conn.with_(conn_id=conn_id, status=conn.status | IPS_CONFIRMED))
+        orig = conn.tuples[0]
+        by_source.setdefault((conn.zones[0], orig.family, orig.proto, orig.src, orig.sport), []).append(conn_id)
+    table.by_source = {source: tuple(ids) for source, ids in by_source.items()}
+    table.next_id = len(conns) + 1
+    _RECENT[:] = [(conns, table), *_RECENT[: _KEPT - 1]]
+    return table
 
 
 class HostState:
@@ -37,14 +60,8 @@ class HostState:
     def of(cls, host: Host) -> HostState:
         """The starting state: entries of conntrack.txt, elements of ipset.txt."""
         state = cls()
-        for conn in host.conns:
-            conn_id = state.ct.next_id
-            state.ct.next_id += 1
-            conn = conn.with_(conn_id=conn_id, status=conn.status | IPS_CONFIRMED)
-            state.ct.insert(conn)
-            orig = conn.tuples[0]
-            source = (conn.zones[0], orig.family, orig.proto, orig.src, orig.sport)
-            state.ct.by_source[source] = (*state.ct.by_source.get(source, ()), conn_id)
+        if host.conns:
+            state.ct = _table(host.conns).fork()
         state.ct.expectations = host.expectations
         state.sets = {name: ipset.elements for name, ipset in host.sets.items()}
         return state

@@ -8,6 +8,7 @@ entries follow.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from ..model.addr import AF_INET, AF_INET6, format_addr, parse_addr
@@ -159,11 +160,14 @@ def _counters(sides: tuple[dict[str, str], dict[str, str]]) -> tuple[tuple[int, 
     return one, two
 
 
+_addr = lru_cache(1 << 12)(parse_addr)  # a large table names few addresses, each often
+
+
 def _tuple(proto: int, side: dict[str, str], wanted: int | None) -> Tuple:
-    family, src = parse_addr(side["src"])
+    family, src = _addr(side["src"])
     if "dst" not in side:
         raise ValueError("a tuple lacks dst=")
-    other, dst = parse_addr(side["dst"])
+    other, dst = _addr(side["dst"])
     if family != other or (wanted is not None and wanted != family):
         raise ValueError("addresses of different families")
     sport: int = 0

@@ -57,5 +57,22 @@ def live_through(one: Cause, lab: Any, wires: Any) -> None:
     for event in one.history:
         if "command" in event:
             lab.run(event["host"], *event["command"].split())
+        elif "fill" in event:
+            fill(lab, event["host"], **event["fill"])
         else:
             wires.send({"host": event["host"], "in": None, **event["packet"]})
+
+
+def fill(lab: Any, host: str, src: str, dst: str, dport: int, nat: str, timeout: int) -> None:
+    """Established TCP connections from ``src`` to addresses that begin with ``dst``, until the host's table is full.
+
+    The limit is the machine's and is left alone; a batch for ``conntrack -R`` fills a table of 262,144 in three seconds.
+    """
+    limit, count = (int(lab.run(host, "cat", f"/proc/sys/net/netfilter/nf_conntrack_{n}")) for n in ("max", "count"))
+    places = (divmod(n, 60000) for n in range(limit - count))
+    lines = (
+        f"-A -p tcp -s {src} -d {dst}{a + 1} --sport {1024 + p} --dport {dport} -n {nat} -r {dst}{a + 1} -q {nat} "
+        f"--reply-port-src {dport} --reply-port-dst {1024 + p} -t {timeout} -u ASSURED,SEEN_REPLY --state ESTABLISHED\n"
+        for a, p in places
+    )
+    lab.run(host, "conntrack", "-R", "-", text="".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +53,24 @@ def test_the_kernel_does_what_was_predicted_with_and_without_the_fix(snapshot: s
     assert status == 0 and lab["agrees"], lab
     assert not lab["before"]["works"] and lab["after"]["works"], lab
     assert document["fixes"][1:] == [] or document["fixes"][1]["lab"] is None
+
+
+def test_a_full_table_is_full_in_the_lab_and_the_machines_limit_is_left_alone(tmp_path: Path) -> None:
+    limit = Path("/proc/sys/net/netfilter/nf_conntrack_max")
+    before = limit.read_text() if limit.exists() else None
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(CAUSES / "conntrack-full" / "snapshot", snapshot)
+    meta = snapshot / "router" / "meta.json"
+    meta.write_text(meta.read_text().replace('"netns": "router"', '"netns": null'))  # where the limit could be raised
+    for number in ("1", "2"):
+        _, document = asked(str(snapshot), "tcp 10.0.0.2:40000 -> 198.51.100.7:443 at client", "--fix", number)
+        fix = document["fixes"][int(number) - 1]
+        assert fix["commands"] == [
+            "sysctl -w net.netfilter.nf_conntrack_max=128" if number == "1" else "conntrack -D -s 10.0.0.66"
+        ]
+        assert fix["lab"]["agrees"] and not fix["lab"]["before"]["works"] and fix["lab"]["after"]["works"], fix["lab"]
+        assert any("entries of nobody" in note for note in fix["lab"]["notes"])
+    assert before is None or limit.read_text() == before
 
 
 def test_another_fix_can_be_chosen() -> None:

@@ -22,7 +22,7 @@ _SYSCTL_SKIP = re.compile(
     r"devconf|rps_|gro_|skb_defer|mem_pcpu|busy_|somaxconn|xfrm|txrehash|default_qdisc)|unix|mptcp|sunrpc|vsock|appletalk|"
     r"ipv4\.(tcp_(mem|rmem|wmem|congestion|allowed|available|fastopen_key|ulp|child|tw_|max_orphans|ehash|child_ehash|plb)|"
     r"udp_(mem|rmem|wmem|hash|child)|inet_peer|ipfrag_max_dist|route\.(flush|gc_|max_size)|cipso|fib_sync_mem|"
-    r"neigh\.[^.]+\.(unres_qlen_bytes|gc_thresh))|ipv6\.|nf_conntrack_max|netfilter\.(nf_conntrack_(buckets|count)|nf_log|nf_hooks_lwtunnel))"
+    r"neigh\.[^.]+\.(unres_qlen_bytes|gc_thresh))|ipv6\.|nf_conntrack_max|netfilter\.(nf_conntrack_(buckets|count|max)|nf_log|nf_hooks_lwtunnel))"
 )
 _MADE_HERE = {"veth", "bridge", ""}
 

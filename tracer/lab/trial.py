@@ -11,6 +11,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from .build import Lab, build
+from .crowd import crowd, sets_limit
 from .io import Seen, Wires
 from .netns import ToolFailed
 from .topology import Topology
@@ -47,7 +48,10 @@ def _side(topology: Topology, trial: Trial, before: World, commands: list[Comman
         lab.listen()
         for host in before.hosts.values():
             _rebuild_entries(lab, host.name, host.conns, notes)
+            crowd(lab, trial.world.hosts[host.name], len(host.conns), notes)
         for name, command in commands:
+            if sets_limit(command):
+                continue  # the machine's: crowd() has made the room that it would make
             try:
                 lab.run(name, *shlex.split(command), check=not command.startswith("conntrack "))
             except ToolFailed as error:
