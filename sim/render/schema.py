@@ -505,6 +505,15 @@ def confirm() -> Schema:
         "incomplete": _array(TEXT),
         "rows": _array(_object(row)),
     }
+    count = {
+        "host": TEXT,
+        "table": TEXT,
+        "chain": TEXT,
+        "text": TEXT,
+        "predicted": COUNT,
+        "rose": COUNT,
+        "verdict": {"enum": ["same", "differs", "more"]},
+    }
     document: Schema = {
         "schema": {"const": "nattrace/confirm/1"},
         "flow": TEXT,
@@ -520,6 +529,7 @@ def confirm() -> Schema:
         "open": _array(TEXT),
         "notes": _array(TEXT),
         "lost": {"type": "object"},
+        "rules": {"anyOf": [_array(_object(count)), {"type": "null"}]},
         "packets": _array(_object(packet)),
     }  # fmt: skip
     return _with_defs(_object(document), "nattrace confirm")

@@ -23,6 +23,9 @@ from .trace import WithCommand, seconds
 @click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after N packets.")
 @click.option("-t", "--time", "duration", callback=seconds, metavar="30s", help="End after this time.")
 @click.option("--probe", is_flag=True, help="Send the flow's first packet (with --allow-changes).")
+@click.option(
+    "--rules", is_flag=True, help="Which rules matched too: exactly with --allow-changes, else by their counters."
+)
 @click.option("--allow-changes", is_flag=True, help="Allow what is not only looking; it is said first what.")
 @click.option("--save", metavar="BUNDLE", help="Save the evidence: snapshot, events, verdict.")
 @click.option("-r", "--read", metavar="BUNDLE", help="Judge saved evidence again, on any machine.")

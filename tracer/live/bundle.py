@@ -3,8 +3,9 @@
     save(path, flow, snapshot_dir, recording, now_dir, report)
     replay("case.bundle").to_json()        # no root, no Linux, no bcc; numpy
 
-A tar.gz with ``meta.json``, ``events`` (a recording), ``snapshot/…``, ``now/…`` (the hosts as they were afterwards, where
-that was read) and ``report.json``. Names and sizes are checked before anything is written; nothing in it is executed.
+A tar.gz with ``meta.json``, ``events`` (a recording), ``rules.json`` (with --rules), ``snapshot/…``, ``now/…`` (the hosts
+as they were afterwards, where that was read) and ``report.json``. Names and sizes are checked before anything is
+written; nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from ...sim.errors import InputError
 from ...sim.snapshot.load import load_world
 from .. import scratch as scratches
 from .report import Report, assess
+from .rule_hits import Evidence
 
 SCHEMA = "nattrace/bundle/1"
 MAX_FILES, MAX_FILE, MAX_ALL = 4000, 128 << 20, 512 << 20
 _NAME = re.compile(
-    r"(meta\.json|report\.json|events|(snapshot|now)(/[A-Za-z0-9_@:%+=,-][A-Za-z0-9._@:%+=,-]{0,120}){1,3})"
+    r"((?:meta|report|rules)\.json|events|(snapshot|now)(/[A-Za-z0-9_@:%+=,-][A-Za-z0-9._@:%+=,-]{0,120}){1,3})"
 )
 
 
 def save(path: str | Path, flow: str, snapshot: Path, recording: Path, now: Path | None, report: Report,
-         hosts: tuple[str, ...] = ()) -> None:  # fmt: skip
+         hosts: tuple[str, ...] = (), rules: Evidence | None = None) -> None:  # fmt: skip
     """Write it, for its owner alone."""
     meta = {"schema": SCHEMA, "flow": flow, "saved": time.time(), "path_hosts": list(hosts)}
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,6 +47,8 @@ def save(path: str | Path, flow: str, snapshot: Path, recording: Path, now: Path
         _add(tar, "meta.json", json.dumps(meta).encode())
         _add(tar, "report.json", json.dumps(report.to_json()).encode())
         _add(tar, "events", recording.read_bytes())
+        if rules is not None:
+            _add(tar, "rules.json", json.dumps(rules.to_json()).encode())
         for top, folder in (("snapshot", snapshot), ("now", now)):
             if folder is not None:
                 for each in _files(folder):
@@ -77,7 +81,8 @@ def replay(path: str | Path) -> Report:
         flow = str(meta["flow"])
         question = understood(flow, world)
         hosts = [str(h) for h in meta.get("path_hosts", []) if isinstance(h, str)]
-        return assess(flow, world, question, told.stories(), told.scene, told.totals(), lambda: now, hosts)
+        rules = _rules(home / "rules.json", path)
+        return assess(flow, world, question, told.stories(), told.scene, told.totals(), lambda: now, hosts, rules)
 
 
 def _meta(path: Path, name: str | Path) -> dict[str, Any]:
@@ -90,6 +95,15 @@ def _meta(path: Path, name: str | Path) -> dict[str, Any]:
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA or not isinstance(meta.get("flow"), str):
         raise InputError(f"{name}: a bundle of another version of nattrace", remedy=f"this one reads {SCHEMA}")
     return meta
+
+
+def _rules(path: Path, name: str | Path) -> Evidence | None:
+    if not path.exists():
+        return None
+    try:
+        return Evidence.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InputError(f"{name}: rules.json is not what nattrace writes") from None
 
 
 def _unpack(path: Path, home: Path) -> None:

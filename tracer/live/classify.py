@@ -161,7 +161,7 @@ def _marked(case: Case, at: Judged, row: Row) -> Finding | None:
 def _other_table(case: Case, at: Judged, row: Row) -> Finding | None:
     """A chain that stands where the divergence is, and not in the snapshot."""
     host = case.world.hosts.get(row.host)
-    if host is None or row.hook is None or row.key not in ("changes", "drop", "end"):
+    if host is None or row.hook is None or row.key not in ("changes", "drop", "rules", "end"):
         return None
     known = _chains_of(host)
     inums = {i for i, name in case.scene.names.items() if name == row.host}
@@ -169,7 +169,7 @@ def _other_table(case: Case, at: Judged, row: Row) -> Finding | None:
         if int(event["netns"]) not in inums:
             continue
         for chain in case.scene.chains(int(event["netns"]), int(event["pf"]), _hook(row.hook)):
-            here = row.stage in (chain.table, f"nft {chain.table} {chain.name}", "end", "change")
+            here = row.stage.removesuffix(" rules") in (chain.table, f"nft {chain.table} {chain.name}", "end", "change")
             if chain.kind != "kernel" and here and (chain.kind == "legacy", chain.table, chain.name) not in known:
                 tool = "iptables-legacy" if chain.kind == "legacy" else "nft"
                 what = f"{tool} {chain.table} {chain.name} (priority {chain.prio})"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ...sim.engine.simulate import plain
 from ...sim.model.drawn import Drawn
 from ...sim.model.result import Hop, Leaf, Response, Step
+from .rule_hits import rule_rows
 from .steps import COMPARED
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SAME, DIFFERS, NOT_OBSERVED, NOT_PREDICTED = "same", "differs", "not observed", "not predicted"
 DISCARDED = frozenset(("dropped", "rejected", "unreachable"))
+GOES_ON = frozenset(("ACCEPT", "RETURN", "CONTINUE", "JUMP", "GOTO"))  # verdicts after which the packet goes on
 BY_NETFILTER = frozenset(("dropped_by_rule", "dropped_by_policy", "rejected_by_rule"))
 HEADERS = ("src", "dst", "sport", "dport", "icmp_id", "ttl", "mark")
 # where a packet meets what, in one pass: NF_IP_PRI_* within a hook, hooks in the order of ip_rcv() and ip_output()
@@ -44,7 +46,8 @@ NAT_BITS = ("SRC_NAT", "DST_NAT")
 
 @dataclass(frozen=True)
 class Row:
-    """One place. ``key``: what differs there ("changes", "drop", "state", "entry", "route", "end", "path", "answer")."""
+    """One place. ``key``: what differs there ("changes", "drop", "rules", "state", "entry", "route",
+    "end", "path", "answer")."""
 
     hop: int
     host: str
@@ -161,6 +164,7 @@ class _Walk:
         self.shown = [place for place in mine if place[1] != "routing"]
         for place in dict.fromkeys((*theirs, *mine)):
             self._place(number, hop, seen, place, theirs.get(place), mine.get(place))
+        self._rules(number, hop, seen)
         self._entry(number, hop, seen)
         if hop.out_dev and seen.out_dev:
             same = hop.out_dev == seen.out_dev
@@ -176,6 +180,18 @@ class _Walk:
             )
             if not same:
                 self.add(number, (ROUTING_RANK if seen.in_dev else -1, 1), row)
+
+    def _rules(self, number: int, hop: Hop, seen: Hop) -> None:
+        """The rules themselves, where they were traced: each in front of what its table did."""
+        hits = self.story.hits[number] if self.story.hits and number < len(self.story.hits) else None
+        if hits is None:
+            return
+        reply = bool(seen.conntrack and seen.conntrack.get("reply_direction"))
+        for row in rule_rows(hop, hits, reply, self.story.rules_lost):
+            major, minor = _rank(row.hook, row.table if row.table in TABLES else "nft", seen)
+            key = "rules" if row.verdict == DIFFERS else ""
+            self.add(number, (major, minor - 0.5), Row(number, seen.host, row.hook, f"{row.table} rules", row.predicted,
+                                                       row.observed, row.verdict, key, (), row.where))  # fmt: skip
 
     def _dropped_early(self, theirs: dict[Place, _Section], mine: dict[Place, _Section], seen: Hop) -> None:
         """A drop is told at the chain behind the last tap; a hook function without a chain, between the two, may have done it."""
@@ -216,7 +232,7 @@ class _Walk:
             if key in COMPARED:
                 first = section.changes[key][0] if key in section.changes else old
                 section.changes[key] = (first, new)
-        if step.verdict not in (None, "ACCEPT", "RETURN", "CONTINUE"):
+        if step.verdict is not None and step.verdict not in GOES_ON:
             section.drop = step.verdict
         section.conntrack = step.conntrack or section.conntrack
         if step.stage in ("routing", "rerouting"):

@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ...sim.snapshot.load import bundled, load_world
 from .. import scratch as scratches
 from . import netns, run
 from .bundle import replay, save
+from .flow import FlowKey
 from .recording import read
 from .report import Report, assess
 from .trace import Replay, Tracer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ...sim.flow import Question
     from ...sim.model.world import World
     from .netns import Namespace
+    from .rule_steps import Rules
 
 QUIET_AFTER = 1.0  # seconds without a further packet end a run that has neither command, count nor time
 INTERRUPTED = 130
@@ -66,14 +68,17 @@ def _confirm(stack: ExitStack, scratch: Path, flow: str, command: list[str], opt
     wanted = run.filter_of(
         _any(question, flow), options | {"iface": None, "mark": None, "uid": None, "expression": None}, spaces
     )
-    _observe(spaces, question, wanted, str(record), command, options, stop)
+    rules = _rules(worlds, world, spaces, question, trial, options) if options["rules"] else None
+    _observe(spaces, question, wanted, str(record), command, options, stop, rules)
     told = Replay(read(record), "this run")
+    stories = told.stories()
+    evidence = rules.evidence(stories) if rules is not None else None
     now = _Now(scratch / "now", spaces)
     hosts = _path(trial)
-    report = assess(flow, world, question, told.stories(), told.scene, told.totals(), now, hosts)
+    report = assess(flow, world, question, stories, told.scene, told.totals(), now, hosts, evidence)
     if options["save"]:
         now()
-        save(options["save"], flow, _folder(snapshot, scratch), record, now.folder, report, hosts)
+        save(options["save"], flow, _folder(snapshot, scratch), record, now.folder, report, hosts, evidence)
     status = _told(report, options)
     if options["verbose"]:
         run._residue(spaces)
@@ -180,6 +185,28 @@ def _any(question: Question, flow: str) -> Question:
     return _any_id(question, flow)
 
 
+def _rules(worlds: Worlds, world: World, spaces: list[Namespace], question: Question, trial: Trial,
+           options: dict[str, Any]) -> Rules:  # fmt: skip
+    """Which rules match is told too: for the flow, and for what NAT is predicted to make of it."""
+    from .rule_steps import Rules
+
+    worlds.know(world)
+    return Rules(spaces, _any(question, question.flow), options, worlds, _tuples(trial))
+
+
+def _tuples(trial: Trial) -> list[FlowKey]:
+    """The flow as each host is predicted to see it, in both directions; the sender's port stays open."""
+    found: dict[FlowKey, None] = {}
+    for hop in trial.leaf.hops if trial.leaf is not None else ():
+        for head in (hop.before, hop.after):
+            src, dst, port = (head.get(k) for k in ("src", "dst", "dport")) if head else (None, None, None)
+            if not isinstance(src, str) or not isinstance(dst, str):
+                continue
+            key = FlowKey.parse(head["proto"], src, dst, None, port if isinstance(port, int) and port else None)
+            found |= {key: None, key.reversed(): None}
+    return list(found)
+
+
 def _path(trial: Trial) -> tuple[str, ...]:
     return tuple(dict.fromkeys(h.host for leaf in (trial.leaf, trial.back) if leaf is not None for h in leaf.hops))
 
@@ -188,9 +215,9 @@ def _path(trial: Trial) -> tuple[str, ...]:
 
 
 def _observe(spaces: list[Namespace], question: Question, wanted: Any, record: str, command: list[str], options: dict[str, Any],
-             stop: run.Stop) -> None:  # fmt: skip
+             stop: run.Stop, rules: Rules | None = None) -> None:  # fmt: skip
     """Until the command, the count, the time or the user ends it."""
-    with Tracer(spaces, wanted, record) as tracer:
+    with rules or nullcontext(), Tracer(spaces, wanted, record) as tracer:
         run._say_unobservable(tracer, options)
         if options["ready_file"]:
             Path(options["ready_file"]).write_text(f"{os.getpid()}\n")
@@ -200,20 +227,23 @@ def _observe(spaces: list[Namespace], question: Question, wanted: Any, record: s
             send(question, spaces, run._say)
         child = run._start(command)
         try:
-            _wait(tracer, child, options, stop, bool(command))
+            _wait(tracer, child, options, stop, bool(command), rules)
         finally:
             run._end(child)
         tracer.finish()
+        if rules is not None:
+            rules.read()
 
 
-def _wait(
-    tracer: Tracer, child: subprocess.Popen[bytes] | None, options: dict[str, Any], stop: run.Stop, ran: bool
-) -> None:
+def _wait(tracer: Tracer, child: subprocess.Popen[bytes] | None, options: dict[str, Any], stop: run.Stop, ran: bool,
+          rules: Rules | None = None) -> None:  # fmt: skip
     until = time.monotonic() + (options["duration"] or (10.0 if options["probe"] else 1e9))
     gone = last = 0.0
     told = 0
     while not stop.signal and time.monotonic() < until:
         found = len(tracer.poll(run.TICK))
+        if rules is not None:
+            rules.read()
         told, last = told + found, time.monotonic() if found or tracer.waiting() else last
         if options["count"] and told >= options["count"]:
             return

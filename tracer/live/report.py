@@ -9,12 +9,15 @@ from ...sim.render.style import Style, clean, fit, wrap
 from .classify import CLASSES, Case, Finding, classify
 from .compare import DIFFERS, NOT_OBSERVED, SAME, Row
 from .predict import REPLY, REQUEST, Judged, judge
+from .rule_hits import DIFFERS as COUNTED_LESS
+from .rule_hits import Count, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...sim.flow import Question
     from ...sim.model.world import World
+    from .rule_hits import Evidence
     from .scene import Scene
     from .story import Story
 
@@ -39,6 +42,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=list)
     lost: dict[str, int] = field(default_factory=dict)
+    counts: list[Count] | None = None  # rules by their counters; None: they were not read
 
     @property
     def status(self) -> int:
@@ -53,6 +57,7 @@ class Report:
             "next": finding.next if finding else None,
             "first": None if first is None else {"packet": first[0].story.number} | first[1].to_json(),
             "hosts": self.hosts, "open": self.open, "notes": self.notes, "lost": self.lost,
+            "rules": None if self.counts is None else [c.to_json() for c in self.counts],
             "packets": [
                 {"number": j.story.number, "direction": j.direction, "certainty": j.certainty, "note": j.note,
                  "predicted": j.leaf.outcome if j.leaf is not None else None, "observed": j.story.end.outcome,
@@ -76,6 +81,8 @@ class Report:
             lines += ["", *_block("WHY", said, width), *_block("NEXT", self.finding.next, width)]
         for judged in self.judged:
             lines += ["", *self._packet(judged, width, paint, verbose)]
+        if self.counts:
+            lines += ["", *self._counters(width, paint)]
         told = list(dict.fromkeys(self.open))
         if told or self.notes:
             lines.append("")
@@ -110,6 +117,18 @@ class Report:
             lines += self._row(row, place, half, paint, first)
         return lines
 
+    def _counters(self, width: int, paint: Style) -> list[str]:
+        lines = [paint("rules by their counters (other traffic counts too)", "bold"),
+                 paint(f"   {'predicted':>9} {'rose by':>8}   rule", "dim")]  # fmt: skip
+        for count in self.counts or ():
+            differs = count.verdict == COUNTED_LESS
+            text = f"{count.host} {count.table} {count.chain}: {count.text}" + ("   DIFFERS" if differs else "")
+            pieces = wrap(clean(text), width - 24) or [""]
+            head = f"   {count.predicted:>9} {count.rose:>8}   "
+            block = [(head if i == 0 else " " * len(head)) + piece for i, piece in enumerate(pieces)]
+            lines += [paint(line, "red") for line in block] if differs else block
+        return lines
+
     def _row(self, row: Row, place: int, half: int, paint: Style, first: bool) -> list[str]:
         name = clean(" ".join(w for w in (row.hook, row.stage) if w))
         cells = [wrap(clean(text), half) or [""] for text in (row.predicted, row.observed)]
@@ -129,9 +148,12 @@ def _block(label: str, text: str, width: int) -> list[str]:
 
 
 def assess(flow: str, world: World, question: Question | None, stories: Sequence[Story], scene: Scene, totals: dict[str, Any],
-           now: Callable[[], World | None], predicted_hosts: Sequence[str] = ()) -> Report:  # fmt: skip
-    """Predict what was seen, compare, and say what the first divergence comes from."""
+           now: Callable[[], World | None], predicted_hosts: Sequence[str] = (),
+           rules: Evidence | None = None) -> Report:  # fmt: skip
+    """Predict what was seen, compare, and say what the first divergence comes from. ``rules``: which ones matched."""
     observed = frozenset(scene.names.values())
+    if rules is not None:
+        rules.into(stories)
     judged = judge(world, question, stories, observed)
     hosts = list(scene.names.values())
     notes = [
@@ -140,7 +162,11 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
     lost = {k: v for k, v in totals["lost"].items() if v}
     report = Report(flow, UNDECIDED, "", judged, hosts=hosts, notes=notes, lost=lost)
     report.notes += [f"this kernel gives no {stream} events: {why}" for stream, why in totals["missing"].items()]
+    if rules is not None and rules.lost:
+        report.notes.append(f"{rules.lost} messages about rules were lost or left out")
     compared = [j for j in judged if j.comparison is not None]
+    if rules is not None and rules.how == "counters":
+        report.counts = counted(rules, [hop for j in compared if j.leaf is not None for hop in j.leaf.hops])
     first = next(((j, j.first) for j in compared if j.first is not None and j.certainty != "unknown"), None)
     if first is not None and first[1] is not None:
         _disagrees(report, Case(world, question, stories, judged, observed, scene, now), first[0], first[1])
@@ -157,6 +183,10 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
         return report
     if lost:
         report.open.append("events were lost: " + ", ".join(f"{v} {k}" for k, v in lost.items()))
+    report.open += [
+        f"the counter of {c.host} {c.table} {c.chain}: {c.text} rose by {c.rose}, {c.predicted} predicted"
+        for c in report.counts or () if c.verdict == COUNTED_LESS
+    ]  # fmt: skip
     same = sum(row.verdict == SAME for j in compared if j.comparison is not None for row in j.comparison.rows)
     back = sum(j.direction == REPLY for j in compared)
     packets = f"{len(compared)} packet{'s' * (len(compared) != 1)}" + (f" ({back} in reply)" if back else "")

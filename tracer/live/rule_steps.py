@@ -8,6 +8,7 @@ listed at the end.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from ...sim.model.result import Hop, Step
 from ...sim.record import replace
 from ...sim.render.style import clean
 from .flow import FlowKey
+from .rule_hits import NFLOG, NFTRACE, Evidence, HopRules, Rise
 from .rules.book import RuleBook
 from .rules.counters import Counters
 from .rules.nflog import LegacyTrace
@@ -34,17 +36,20 @@ BY_MODEL = "by the model, not observed"
 class Rules:
     """For as long as it is open; ``into(story)`` adds the steps of the rules that this packet met."""
 
-    def __init__(
-        self, spaces: list[Namespace], question: Question | None, options: dict[str, Any], worlds: Worlds
-    ) -> None:
+    def __init__(self, spaces: list[Namespace], question: Question | None, options: dict[str, Any], worlds: Worlds,
+                 also: Sequence[FlowKey] = ()) -> None:  # fmt: skip
+        """``also``: other tuples of the flow, as NAT is predicted to make them."""
         if question is None:
             raise InputError("--rules needs a FLOW: rules are told for one flow")
         self.flow = FlowKey.of_question(question)._replace(iif=None)
         self.spaces, self.options, self.worlds = spaces, options, worlds
+        known = dict.fromkeys((self.flow.reversed(), *also))
+        self.replies = [key for key in known if key != self.flow and key.family == self.flow.family]
         self.exact = bool(options["allow_changes"])
         self.traces: list[tuple[str, str, Any]] = []
         self.counters: list[tuple[str, Counters]] = []
         self.pending: dict[tuple[str, str], list[Any]] = {}
+        self.absent: dict[str, frozenset[str]] = {}  # by host: tracers for which there is no rule to be met
         self._stack = ExitStack()
 
     def __enter__(self) -> Rules:
@@ -70,13 +75,15 @@ class Rules:
                 continue
             book = RuleBook.read(ns, host)
             known = {rule.backend for rule in book.rules.values()}
-            replies = [self.flow.reversed()]
+            self.absent[ns.name] = frozenset(
+                how for how, there in ((NFTRACE, known - {"legacy"}), (NFLOG, "legacy" in known)) if not there
+            )
             if known - {"legacy"}:
-                found = RuleTrace(ns, self.flow, book=book, replies=replies, allow_changes=True)
-                self.traces.append((ns.name, "nftrace", self._stack.enter_context(found)))
+                found = RuleTrace(ns, self.flow, book=book, replies=self.replies, allow_changes=True)
+                self.traces.append((ns.name, NFTRACE, self._stack.enter_context(found)))
             if "legacy" in known:
-                legacy = LegacyTrace(ns, self.flow, book=book, replies=replies, allow_changes=True)
-                self.traces.append((ns.name, "nflog", self._stack.enter_context(legacy)))
+                legacy = LegacyTrace(ns, self.flow, book=book, replies=self.replies, allow_changes=True)
+                self.traces.append((ns.name, NFLOG, self._stack.enter_context(legacy)))
 
     def read(self) -> None:
         """Take in what has come."""
@@ -99,11 +106,14 @@ class Rules:
     def _claim(self, host: str, how: str, hop: Hop) -> list[Step]:
         """Messages of this very packet: the first of each has its headers, IP identification and length among them."""
         found, rest = [], []
-        wanted = {_identity(p) for p in (hop.before, hop.after)}
+        wanted = _identities(hop)
         number: int | None = None
+        rank = 0
         for hit in self.pending.get((host, how), []):
             packet = getattr(hit, "packet", None)
             same = hit.headers is not None and _of_headers(hit.headers) in wanted
+            if same and packet is None:  # lines have no number: a hook that lies before the last one is another pass
+                same, rank = RANK[hit.hook] >= rank, max(rank, RANK[hit.hook])
             if same and (number is None or packet == number or packet is None):
                 number = packet if packet is not None else -1
                 found.append(hit.step)
@@ -113,6 +123,36 @@ class Rules:
                 rest.append(hit)
         self.pending[host, how] = rest
         return found
+
+    def hits(self, story: Story) -> list[HopRules | None]:
+        """The rules that this packet met, pass by pass; None for a host whose rules are not traced."""
+        found: list[HopRules | None] = []
+        for hop in story.hops:
+            if hop.host not in self.absent:
+                found.append(None)
+                continue
+            steps, sure = list[Step](), set(self.absent[hop.host])
+            for host, how, trace in self.traces:
+                if host != hop.host:
+                    continue
+                mine = self._claim(host, how, hop)
+                if mine or _identities(hop) & trace.marked:
+                    sure.add(how)
+                steps += mine
+                story.rules = how if mine else story.rules
+            found.append(HopRules(tuple(steps), frozenset(sure)))
+        return found
+
+    def evidence(self, stories: Iterable[Story]) -> Evidence:
+        """All that is known about rules, for packets that are told."""
+        hosts = [host for host, _ in self.counters] or list(self.absent)
+        if not self.exact:
+            rises = [Rise(host, r.rule.table, r.rule.chain, r.rule.text, r.packets)
+                     for host, counters in self.counters for r in counters.rises() if r.rule.number]  # fmt: skip
+            return Evidence("counters", 0, {}, rises, hosts)
+        told = {story.number: self.hits(story) for story in stories}
+        lost = sum(sum(trace.loss().values()) for _, _, trace in self.traces)
+        return Evidence("trace", lost, told, [], hosts)
 
     def _by_model(self, story: Story) -> None:
         """What the snapshot's rules would do with this packet, where it goes the same way."""
@@ -156,8 +196,14 @@ class Rules:
         return out
 
 
-def _identity(packet: dict[str, Any]) -> tuple[Any, ...]:
-    return (packet.get("src"), packet.get("dst"), packet.get("ip_id"))
+RANK = {0: 0, 3: 0, 1: 1, 2: 1, 4: 2}  # PREROUTING and OUTPUT, then INPUT and FORWARD, then POSTROUTING
+
+
+def _identities(hop: Hop) -> set[tuple[Any, ...]]:
+    """The packet as it came, as it left, and as it is when NAT has changed one of its ends."""
+    both = (hop.before, hop.after or hop.before)
+    ident = hop.before.get("ip_id")
+    return {(a.get("src"), b.get("dst"), ident) for a in both for b in both}
 
 
 def _of_headers(headers: Any) -> tuple[Any, ...]:

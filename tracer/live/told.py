@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...sim.engine.simulate import hop_json, reason_json
 from ...sim.model.result import Hop, Leaf, Reason, Response
+
+if TYPE_CHECKING:
+    from .rule_hits import HopRules
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Story:
     asides: list[Story] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     events: Any = None
+    hits: list[HopRules | None] | None = None  # the rules it met, pass by pass; None: nobody asked
+    rules_lost: bool = False  # messages about rules were lost: a rule that is not among them may have matched
     rules: str | None = None  # how the rules in it are known: "nftrace", "nflog", "counters", "model"
 
     @property

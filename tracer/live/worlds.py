@@ -127,6 +127,10 @@ class Worlds:
             self._world, self._taken = self._capture(), time.monotonic()
         return self._world
 
+    def know(self, world: World) -> None:
+        """A snapshot of the namespaces that was just taken: no other one is."""
+        self._world, self._taken = world, float("inf")
+
     def _capture(self) -> World | None:
         from ...sim.snapshot.load import load_world
         from ..capture import capture

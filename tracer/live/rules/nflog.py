@@ -33,7 +33,7 @@ from ..nfnl.tracking import tracking_reason
 from ..nfnl.wire import LOG, Message, attribute, attributes, be16, be32, number, text
 from .book import KnownRule, RuleBook
 from .guard import Guard
-from .nftrace import BUFFER, QUEUES_OF_OTHERS, RATE, Headers, mark_table, needs_changes, packet_headers
+from .nftrace import BUFFER, MOST_MARKED, QUEUES_OF_OTHERS, RATE, Headers, mark_table, needs_changes, packet_headers
 
 LOGGER = "nfnetlink_log"
 GROUP = 0
@@ -101,6 +101,9 @@ class LegacyTrace:
         self.tracked = tracking_reason(netns)
         self._next: int | None = None
         self.missed = 0
+        self.marked: set[tuple[str, str, int | None]] = (
+            set()
+        )  # as RuleTrace.marked: each table tells of its policy at least
         self._final: dict[str, int] | None = None
         self.events = Nfnl(netns, buffer=BUFFER)
         try:
@@ -147,8 +150,11 @@ class LegacyTrace:
         found, now = [], time.monotonic_ns()
         for line in self.lines():
             step = step_of(line, self.family, self.book)
+            seen = packet_headers(line.packet)
+            if seen is not None and len(self.marked) < MOST_MARKED and line.prefix.startswith("TRACE: "):
+                self.marked.add(seen.identity)
             if step is not None:
-                found.append(LegacyHit(now, line.hook, step, packet_headers(line.packet), line))
+                found.append(LegacyHit(now, line.hook, step, seen, line))
         return found
 
     def loss(self) -> dict[str, int]:

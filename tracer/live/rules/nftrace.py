@@ -17,6 +17,7 @@ made from the address of the skb, which the next packet gets again).
 
 from __future__ import annotations
 
+import socket
 import struct
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +27,7 @@ from ....sim.errors import NattraceError
 from ....sim.model.result import Step
 from ....sim.model.rule import HOOK_NAME
 from ....sim.snapshot.nft import OBSERVER
-from ..flow import AF_INET, PORTS, FlowKey
+from ..flow import AF_INET, AF_INET6, PORTS, FlowKey
 from ..nfnl.listing import NftChain, rule_counters
 from ..nfnl.sock import InNetns, Nfnl
 from ..nfnl.tables import (
@@ -46,6 +47,7 @@ from ..nfnl.tracking import tracking_reason
 from ..nfnl.wire import FAMILY_WORD, GROUP_NFTRACE, NFTABLES, attributes, number, text
 from .book import RuleBook
 
+MOST_MARKED = 100_000  # packets of which is kept that they were marked
 RATE = 5000  # packets a second that are marked; one packet makes about 7 messages
 BUFFER = 8 << 20
 AFTER_CONNTRACK = -199  # NF_IP_PRI_CONNTRACK + 1
@@ -90,6 +92,13 @@ class Headers(NamedTuple):
     ip_id: int | None
     length: int
     ttl: int
+
+    @property
+    def identity(self) -> tuple[str, str, int | None]:
+        """Source, destination, IP identification."""
+        family = AF_INET if self.key.family == AF_INET else AF_INET6
+        source, target = (socket.inet_ntop(family, end or b"") for end in (self.key.src, self.key.dst))
+        return source, target, self.ip_id
 
 
 class Hit(NamedTuple):
@@ -214,6 +223,11 @@ class RuleTrace:
         """What has come, as steps of packets; our own table's messages are left out."""
         return self._packets.hits(self.messages(), self.book)
 
+    @property
+    def marked(self) -> set[tuple[str, str, int | None]]:
+        """Source, destination, IP id of the packets that were marked: what is not told of them did not happen."""
+        return self._packets.marked
+
     def loss(self) -> dict[str, int]:
         """Messages that were lost, and packets that were not marked because there were too many a second."""
         return self._final or {"nftrace": self.events.lost(), "nftrace_skipped": self.skipped()}
@@ -265,6 +279,7 @@ class Packets:
         self.own = own_table
         self._count = 0
         self._now: dict[int, _Current] = {}
+        self.marked: set[tuple[str, str, int | None]] = set()  # Headers.identity of packets that our own rule met
 
     def hits(self, messages: Iterable[TraceMessage], book: RuleBook | None) -> list[Hit]:
         found, now = [], time.monotonic_ns()
@@ -293,6 +308,8 @@ class Packets:
             current.headers = seen
         if message.table == self.own:
             current.places.add(message.chain)
+            if current.headers is not None and len(self.marked) < MOST_MARKED:
+                self.marked.add(current.headers.identity)
         return current
 
 
