@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError
-from ..model.addr import parse_addr
+from ..model.addr import format_addr, parse_addr
+from ..model.packet import PROTO_NAME, WITH_PORTS
 from ..model.result import Hop, Step
 from ..model.rule import HOOK_NUMBER
 from ..record import NamedTuple
@@ -70,12 +71,16 @@ def _why(trial: Trial) -> str:
 
 def _outcome(trial: Trial, wanted: str) -> tuple[bool, str]:
     have = trial.leaf.outcome
-    return have == wanted, f"the packet is {have.replace('_', ' ')}: {trial.leaf.reason.text}"
+    met = have == wanted
+    if have == "left":  # nothing is known of what is beyond: 'delivered' is for hosts of the snapshot
+        hint = "; what is beyond is not in the snapshot (expect 'left' or 'reply')" if wanted == "delivered" else ""
+        return met, f"the packet {trial.leaf.reason.text}{hint}"
+    return met, f"the packet is {have.replace('_', ' ')}: {trial.leaf.reason.text}"
 
 
 def _rule(trial: Trial, spec: str) -> tuple[bool, str]:
     parts = spec.split(":")
-    if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 10):
+    if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit() and len(parts[2]) < 10 and int(parts[2])):
         raise InputError(
             f"--expect 'rule {spec}': expected TABLE:CHAIN:NUMBER", remedy="example: rule nat:POSTROUTING:3"
         )
@@ -157,8 +162,23 @@ def end_of(text: str) -> tuple[str, str]:
     return (addr, port) if colon and ":" not in addr else (text, "")
 
 
-def _translated(trial: Trial, verb: str, wanted: str) -> tuple[bool, str]:
+def _read_end(verb: str, wanted: str) -> tuple[str, str]:
+    """Address and port as results write them. Raises InputError for what can never be met."""
     addr, port = end_of(wanted)
+    try:
+        addr = format_addr(*parse_addr(addr))
+    except ValueError as error:
+        raise InputError(f"--expect '{verb} {wanted}': {error}", remedy=f"example: {verb} 203.0.113.9:8080") from None
+    if port and not (port.isascii() and port.isdigit() and len(port) < 6 and int(port) < 1 << 16):
+        raise InputError(f"--expect '{verb} {wanted}': {port[:20]!r} is no port", remedy=f"example: {verb} {addr}:8080")
+    return addr, port
+
+
+def _translated(trial: Trial, verb: str, wanted: str) -> tuple[bool, str]:
+    addr, port = _read_end(verb, wanted)
+    if port and trial.asked.skb.proto not in WITH_PORTS:
+        name = PROTO_NAME.get(trial.asked.skb.proto, trial.asked.skb.proto)
+        raise InputError(f"--expect '{verb} {wanted}': {name} has no ports", remedy=f"example: {verb} {addr}")
     key, port_key = ("src", "sport") if verb == "snat" else ("dst", "dport")
     last = "the source stays" if verb == "snat" else "the destination stays"
     for hop in trial.leaf.hops:

@@ -103,7 +103,8 @@ def _said(leaf: Leaf) -> str:
 
 
 def _stale(trial: Trial, found: Found) -> Iterator[Hypothesis]:
-    if not any(host.conns for host in trial.world.hosts.values()):
+    full = trial.obstacle is not None and trial.obstacle.code == "conntrack_full"  # it is not one entry then
+    if full or not any(host.conns for host in trial.world.hosts.values()):
         return
     flushed = apply_all(trial.world, [ConntrackFlush(name) for name in trial.world.hosts])
     without = attempt(flushed, trial.question)
@@ -287,9 +288,8 @@ def _ping_too(trial: Trial, found: Found) -> Iterator[Hypothesis]:
         code, text = _cause(tcp, found if tcp is trial else [])
         yield Hypothesis(code, True, f"a ping passes and TCP does not: {text}", tested, None if tcp is trial else tcp)
     elif tcp.obstacle is not None:
-        yield Hypothesis(
-            tcp.obstacle.code, True, f"neither passes here, a ping from elsewhere may: {tcp.obstacle.text}", tested
-        )
+        text = f"a ping between these ends does not pass either (from elsewhere it may): {tcp.obstacle.text}"
+        yield Hypothesis(tcp.obstacle.code, False, text, tested)
     else:
         yield Hypothesis("criterion_failed", False, "the connection is made like a ping", tested)
         yield from _full_size(tcp, found)

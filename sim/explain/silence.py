@@ -24,9 +24,10 @@ Found = list[Diagnosis]
 def fails_already(trial: Trial, found: Found) -> Iterator[Hypothesis]:
     if trial.obstacle is not None:
         text = f"it does not work at all: {trial.obstacle.text}"
-        if any(h.conns for h in trial.world.hosts.values()):
+        before = any(h.conns for h in trial.world.hosts.values())
+        if before:
             text += "; what still worked were connections made before"
-        yield Hypothesis(trial.obstacle.code, True, text, f"a new connection: {trial.obstacle.text}")
+        yield Hypothesis(trial.obstacle.code, before, text, f"a new connection: {trial.obstacle.text}")
 
 
 def expires(trial: Trial, found: Found) -> Iterator[Hypothesis]:

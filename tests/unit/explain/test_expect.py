@@ -46,7 +46,20 @@ def test_expectations_are_judged(snapshot: str, flow: str, what: str, met: bool)
     assert found["why"]
 
 
-@pytest.mark.parametrize("what", ["", "happiness", "rule nat", "rule nat:POSTROUTING:99", "snat", "out"])
+WRONG = (
+    "", "happiness", "rule nat", "rule nat:POSTROUTING:99", "rule nat:POSTROUTING:0", "snat", "out", "snat 999.1.1.1",
+    "dnat web:80", "snat 203.0.113.9:http", "snat 203.0.113.9:70000", "dnat 10.0.0.0/8", "dnat 10.0.0.5:80",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)  # the last: an echo request has no port to be translated to
 def test_unknown_expectations_are_errors(what: str) -> None:
     with pytest.raises(InputError):
         nt.load("twice-through-conntrack").why(PING, expect=(what,), fixes=False)
+
+
+def test_an_address_may_be_written_otherwise_than_it_is_shown() -> None:
+    """``2001:DB8::1`` and ``2001:db8:0::1`` are one address."""
+    from nattrace.sim.explain.expect import _read_end
+
+    assert _read_end("snat", "[2001:DB8:0::1]:80") == ("2001:db8::1", "80")

@@ -124,3 +124,11 @@ def test_the_answer_has_it_in_text_and_json() -> None:
     assert document["symptom"]["symptom"] == "no reply" and document["symptom"]["explained"] is True
     text = render(found)
     assert "SYMPTOM  it times out (taken as 'no reply'): explained" in text and "✓" in text
+
+
+@pytest.mark.parametrize("symptom", ["ping works, tcp does not", "works for a minute"])
+def test_what_never_works_does_not_explain_that_some_of_it_does(symptom: str) -> None:
+    """Where neither a ping nor TCP passes, and no connection is left from before, the snapshot is not what is complained of."""
+    found = examined(HTTPS, symptom, RuleEdit("router", "-I FORWARD -j DROP"))
+    assert found.symptom is not None and not found.symptom.explained
+    assert (found.symptom.hypotheses[0].code, found.diagnosis[0].code) == ("dropped_by_rule", "dropped_by_rule")
