@@ -14,6 +14,17 @@ INLINE void look(struct view *v, char *sk)
 	v->mark = GET(u32, sk, O_MARK);
 }
 
+/* The first packet of a connection, until __nf_conntrack_confirm(). */
+INLINE int is_fresh(u64 nfct)
+{
+	u64 ct = nfct & ~7ull;
+
+	if (!ct)
+		return 0;
+	ENTRY(w, ct);
+	return !(STATUS_OF(w, ct) & (CONFIRMED_BIT | TEMPLATE_BIT));
+}
+
 INLINE void learn_entry(struct cpu *cpu, u64 nfct, int entry, struct packet *p)
 {
 	if (!(FLAGS & F_LEARN))
@@ -38,6 +49,8 @@ INLINE int tapped(char *skb, char *sk, char *st, s32 prio, u32 verdict)
 	int entry;
 
 	v.nfct = GET(u64, skb, O_NFCT);
+	if ((FLAGS & F_FRESH) && !is_fresh(v.nfct))
+		return 0;
 	entry = entry_hits(v.nfct);
 	if (!entry && !(FLAGS & F_SIDE)) {
 		if (FLAGS & F_FIB) {
@@ -261,6 +274,8 @@ int on_packet(u64 *ctx)
 		v.netns = 0;
 	}
 	v.nfct = GET(u64, sk, O_NFCT);
+	if ((FLAGS & F_FRESH) && !is_fresh(v.nfct))
+		return 0;
 	entry = entry_hits(v.nfct);
 	if (!entry && !(FLAGS & F_SIDE))
 		return 0;

@@ -7,7 +7,7 @@
 #define NAMESPACES 16
 #define MANY 255 /* more namespaces than that: a map knows them */
 
-enum { F_LEARN = 1, F_ANY = 2, F_FIB = 4, F_PCAP = 8, F_UID = 16, F_IFACE = 32, F_MARK = 64, F_SIDE = F_PCAP | F_UID | F_IFACE | F_MARK };
+enum { F_LEARN = 1, F_ANY = 2, F_FIB = 4, F_PCAP = 8, F_UID = 16, F_IFACE = 32, F_MARK = 64, F_FRESH = 128, F_SIDE = F_PCAP | F_UID | F_IFACE | F_MARK };
 enum { TERM_ONE_WAY = 1 };
 
 struct term { /* zero: anything. Addresses in network order, ports in host order */

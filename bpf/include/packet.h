@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0 */
 /* From an sk_buff to an event: what it holds, whether it is wanted, and the record. */
-enum { NO_HOOK = 255, NO_UID = 0xffffffff, TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12, NAT_BITS = 0x30, TEMPLATE_BIT = 1 << 11 };
+enum { NO_HOOK = 255, NO_UID = 0xffffffff, TCP_TIME_WAIT = 6, TCP_NEW_SYN_RECV = 12, NAT_BITS = 0x30, CONFIRMED_BIT = 1 << 3, TEMPLATE_BIT = 1 << 11 };
 
 struct view { /* of an sk_buff */
 	u64 skb, head, nfct, l3, end; /* end: of what lies in the linear buffer; 0 if not looked at */

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "simulate": ("simulate", "simulate", "packets.jsonl in, results.jsonl out; conntrack state carried over."),
     "trace": ("trace", "trace", "Live: what the kernel does to the packets of a flow."),
     "confirm": ("confirm", "confirm", "Live: predict, observe, and say hook by hook whether the kernel agreed."),
+    "watch": ("watch", "watch", "Live: keep confirming every new connection until stopped."),
     "lab": ("lab", "lab", "Build a topology in network namespaces on this machine."),
     "view": ("view", "view", "A local page to try flows and changes."),
     "doctor": ("doctor", "doctor", "What this kernel and this machine allow, and what to install."),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ...sim.errors import InputError
 from .event import AF_INET, AF_INET6
 
-LEARN, ANY, FIB, PCAP, UID, IFACE, MARK = 1, 2, 4, 8, 16, 32, 64
+LEARN, ANY, FIB, PCAP, UID, IFACE, MARK, FRESH = 1, 2, 4, 8, 16, 32, 64, 128
 ONE_WAY = 1
 MAX_TERMS, MAX_NAMESPACES, MANY = 2, 16, 255
 PROTOCOLS = {
@@ -88,6 +88,7 @@ class Filter:
     mark: tuple[int, int] | None = None  # value, mask
     uid: int | None = None
     pcap: str | None = None  # a tcpdump expression about the packet from its IP header on
+    fresh: bool = False  # only packets whose conntrack entry is not confirmed yet: the first of each connection
 
     @classmethod
     def everything(cls) -> Filter:
@@ -123,6 +124,7 @@ class Filter:
         side = {UID: self.uid, IFACE: self.ifindex, MARK: self.mark, PCAP: self.pcap}
         flags = sum(flag for flag, value in side.items() if value is not None)
         flags |= (FIB if fib else 0) | (0 if self.terms else ANY) | (LEARN if flags or (learn and self.terms) else 0)
+        flags |= FRESH if self.fresh else 0
         mark, mask = self.mark or (0, 0)
         head = HEAD.pack(
             flags, len(self.terms), count, self.ifindex or 0, mark & mask, mask, self.uid or 0, 0, *inums,
