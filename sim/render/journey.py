@@ -276,12 +276,13 @@ def brief(step: Step, mark: Mark = SHOWN) -> str:
         verdict = step.verdict if step.verdict not in (None, "CONTINUE") else step.target
         return f"{who}: {verdict or 'matches'}"
     if step.stage == "conntrack":
-        return step.conntrack or "seen"
+        return step.conntrack or ("table full → DROP" if step.verdict == "DROP" else "seen")
     if step.stage == "forward":
         before, after = step.changes.get("ttl", ("", ""))
         return f"ttl {before} → {after}" if step.changes else "forwarded"
     if step.stage == "confirm":
-        return "entry confirmed"
+        refused = "clash → DROP" if step.conntrack else "no free port → DROP"
+        return refused if step.verdict == "DROP" else "entry confirmed"
     if step.stage in ("routing", "rerouting"):
         text = step.text or step.note or ""
         return text.rpartition("table main: ")[2] or text

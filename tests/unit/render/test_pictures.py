@@ -95,6 +95,22 @@ def test_so_do_the_pictures_of_the_catalogue(cause: Path) -> None:
             stands_for_its_steps(journey, layout(journey))
 
 
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        ("conntrack-full", "table full → DROP"),
+        ("clash-at-confirm", "clash → DROP"),
+        ("snat-ports-exhausted", "no free port → DROP"),
+    ],
+)
+def test_a_box_in_which_the_packet_ends_says_so(cause: str, said: str) -> None:
+    """An entry that is refused was drawn as "entry confirmed", one that is not made as "seen"."""
+    home = Path(__file__).resolve().parents[3] / "docs" / "causes" / cause
+    flow = tomllib.loads((home / "cause.toml").read_text())["flow"]
+    picture = svg.svg(nt.load(home / "snapshot").why(flow, sample=0)._explanation)
+    assert said in picture and "entry confirmed" not in picture.partition(said)[2]
+
+
 def test_long_addresses_fit(tmp_path: Path) -> None:
     rules = tmp_path / "rules6.txt"
     rules.write_text("*nat\n:POSTROUTING ACCEPT\n-A POSTROUTING -o eth1 -j MASQUERADE\nCOMMIT\n")
