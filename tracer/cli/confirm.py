@@ -17,7 +17,7 @@ from .trace import WithCommand, seconds
     "--netns",
     multiple=True,
     metavar="[HOST=]NAME|PID|CONTAINER",
-    help="Where to look; may be repeated. HOST: of the snapshot.",
+    help="Where to look; may be repeated. Default: the predicted path. HOST: of the snapshot.",
 )
 @click.option("--lab", metavar="NAME", help="The hosts of the snapshot are namespaces of this lab (nattrace lab up).")
 @click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after N packets.")

@@ -34,7 +34,12 @@ def seconds(ctx: click.Context, parameter: click.Parameter, value: str | None) -
 @click.command(cls=WithCommand, short_help="Live: what the kernel does to the packets of a flow.")
 @click.argument("flow", nargs=-1)
 @snapshot_options
-@click.option("--netns", multiple=True, metavar="NAME|PID|CONTAINER", help="Where to look; may be repeated.")
+@click.option(
+    "--netns",
+    multiple=True,
+    metavar="NAME|PID|CONTAINER",
+    help="Where to look; may be repeated. Default: the predicted path.",
+)
 @click.option("--lab", metavar="NAME", help="The hosts of the snapshot are namespaces of this lab (nattrace lab up).")
 @click.option("-c", "--count", type=click.IntRange(1), metavar="N", help="End after N packets.")
 @click.option("-t", "--time", "duration", callback=seconds, metavar="30s", help="End after this time.")

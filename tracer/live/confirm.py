@@ -54,14 +54,17 @@ def confirm(flow: str, command: list[str], options: dict[str, Any]) -> int:
 def _confirm(stack: ExitStack, scratch: Path, flow: str, command: list[str], options: dict[str, Any]) -> int:
     worlds = Worlds(options)
     snapshot = _given(options) if worlds.given else None
-    spaces = [stack.enter_context(ns) for ns in _spaces(worlds, flow, options)]
+    before = scratch / "before"
+    spaces = [stack.enter_context(ns) for ns in _spaces(worlds, flow, options, before)]
+    run._say_where(worlds, options)
     stop = stack.enter_context(run._signals())
     if worlds.given:
         world = worlds.world()
         assert world is not None
+    elif worlds.way is not None:
+        snapshot, world, flow = before, worlds.way.world, worlds.way.flow
     else:
-        snapshot = scratch / "before"
-        world = captured(snapshot, spaces)
+        snapshot, world = before, captured(before, spaces)
     question = understood(flow, world)
     trial = attempt(world, question)
     record = scratch / "events"
@@ -142,11 +145,11 @@ class _Now:
         return self.world
 
 
-def _spaces(worlds: Worlds, flow: str, options: dict[str, Any]) -> list[Namespace]:
+def _spaces(worlds: Worlds, flow: str, options: dict[str, Any], folder: Path | None = None) -> list[Namespace]:
     """``--netns HOST=NAME`` says which host of the snapshot a namespace is."""
     asked = [word.rpartition("=") for word in options["netns"]]
     if not any(equals for _, equals, _ in asked):
-        found = worlds.spaces(flow)
+        found = worlds.spaces(flow, folder)
     else:
         found = []
         for host, _, name in asked:

@@ -42,6 +42,7 @@ def run(flow: str, command: list[str], options: dict[str, Any]) -> int:
     worlds = Worlds(options)
     with ExitStack() as stack:
         spaces = [stack.enter_context(ns) for ns in worlds.spaces(flow)]
+        _say_where(worlds, options)
         question = worlds.question(flow, spaces)
         wanted = filter_of(question, options, spaces)
         stop = stack.enter_context(_signals())
@@ -253,6 +254,14 @@ def _say_unobservable(tracer: Tracer, options: dict[str, Any]) -> None:
         _say(f"watching {', '.join(ns.name for ns in tracer.spaces)}: {places} taps ({took})")
     elif sys.stderr.isatty():
         _say(f"watching {', '.join(ns.name for ns in tracer.spaces)}; Ctrl-C ends")
+
+
+def _say_where(worlds: Worlds, options: dict[str, Any]) -> None:
+    """Which namespaces were chosen, where nobody named them and it is not this one alone."""
+    if worlds.way is not None and not options["quiet"] and (len(worlds.way.spaces) > 1 or worlds.way.others):
+        names = ", ".join(ns.name for ns in worlds.way.spaces)
+        more = f" (wired to them, not on it: {', '.join(worlds.way.others)})" if worlds.way.others else ""
+        _say(f"on the predicted path: {names}{more}")
 
 
 def _residue(spaces: list[Namespace]) -> None:

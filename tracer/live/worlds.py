@@ -23,6 +23,7 @@ from .netns import Namespace
 
 if TYPE_CHECKING:
     from .story import Story
+    from .surroundings import Way
 
 KEPT = 10.0  # seconds a snapshot taken for explanations is good for
 
@@ -39,11 +40,16 @@ class Worlds:
         self._spaces: list[Namespace] = []
         self._world: World | None = None
         self._taken = 0.0
+        self.way: Way | None = None  # how the namespaces were found, where nobody named them
 
     # --- which namespaces
 
-    def spaces(self, flow: str) -> list[Namespace]:
-        """--netns; else the hosts on the predicted path where a snapshot is known; else this one."""
+    def spaces(self, flow: str, folder: Path | None = None) -> list[Namespace]:
+        """--netns; else the hosts on the predicted path, of the snapshot or as they are now; without a flow this one.
+
+        ``folder``: where the snapshot that is taken for it goes, to be kept; then a flow that is not understood is an
+        error, otherwise this namespace is taken.
+        """
         if self.options["netns"]:
             self._spaces = [netns.resolve(name) for name in self.options["netns"]]
             if self.options["lab"]:
@@ -54,10 +60,29 @@ class Worlds:
         elif self.options["lab"]:
             self._spaces = self._of_lab(self.options["lab"])
         else:
-            self._spaces = [netns.current()]
+            self._spaces = self._wired(flow, folder) if flow.strip() else [netns.current()]
         unique = {ns.inum: ns for ns in reversed(self._spaces)}
         self._spaces = [ns for ns in self._spaces if unique.get(ns.inum) is ns]
         return self._spaces
+
+    def _wired(self, flow: str, folder: Path | None) -> list[Namespace]:
+        """Those on the predicted path among what is wired together here; nothing is read where there is one only."""
+        from .surroundings import around, on_path
+
+        spaces = around(flow)
+        if len(spaces) == 1 and folder is None:
+            return spaces
+        with tempfile.TemporaryDirectory(prefix=scratches.prefix()) as scratch:
+            try:
+                self.way = on_path(flow, spaces, folder or Path(scratch) / "now")
+            except (NattraceError, OSError) as error:
+                for ns in spaces:
+                    ns.close()
+                if folder is not None and isinstance(error, NattraceError):
+                    raise
+                return [netns.current()]
+        self._world, self._taken = self.way.world, time.monotonic()
+        return self.way.spaces
 
     def _of_lab(self, lab: str) -> list[Namespace]:
         found = [
