@@ -118,7 +118,8 @@ def _fixes(x: Explanation) -> Iterator[str]:
     if not works:
         yield "<p>No change that was tried makes it work both ways.</p>"
     if rest:
-        yield f"<details><summary>{len(rest)} more that {'was' if len(rest) == 1 else 'were'} tried</summary>{''.join(rest)}</details>"
+        were = "was" if len(rest) == 1 else "were"
+        yield f"<details><summary>{len(rest)} more that {were} tried</summary>{''.join(rest)}</details>"
     yield "</section>"
 
 
