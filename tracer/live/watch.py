@@ -201,8 +201,6 @@ class Watcher:
                 self.queue.append(one)
             else:
                 self.tally.miss("more came than could be judged")
-        self.tally.miss("no tap saw its first packet", len(self.connections.unseen))
-        self.connections.unseen.clear()
         self.tally.miss("too many at one time", self.connections.crowded)
         self.tally.miss("its end was not seen", self.connections.lasting)
         self.connections.crowded = self.connections.lasting = 0

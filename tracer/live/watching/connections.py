@@ -35,7 +35,8 @@ class Ends(NamedTuple):
 class Connection:
     """What was seen of one. ``hook``/``indev``/``outdev``: where the packet began, came in, and was last about to leave.
 
-    ``confirmed``: the kernel kept it; ``reason``: the kernel's number of why the packet was freed instead.
+    ``confirmed``: the kernel kept it; ``reason``: the kernel's number of why the packet was freed instead. ``seen``: by a
+    tap (a host whose chains are elsewhere has none where the connection begins).
     """
 
     netns: int
@@ -55,6 +56,7 @@ class Connection:
     status: int = 0
     confirmed: bool = False
     reason: int | None = None
+    seen: bool = True
     changed: bool = False  # the rule set was another one before it was done
 
     @property
@@ -69,15 +71,16 @@ COLUMNS = ("ts", "ct", "netns", "kind", "hook", "indev", "outdev", "zone", "uid"
 
 @dataclass
 class Connections:
-    """Feeds on both streams; ``done()`` gives what is decided. ``unseen``: made, but no tap saw them; ``crowded``: too many
-    at once; ``lasting``: whose end was never seen."""
+    """Feeds on both streams; ``done()`` gives what is decided.
+
+    ``crowded``: too many at once; ``lasting``: whose end was never seen.
+    """
 
     inums: dict[int, int]  # inode number of a namespace -> index of its socket of events
     open: dict[tuple[int, int], Connection] = field(default_factory=dict)
     by_flow: dict[tuple[int, int, Ends], tuple[int, int]] = field(default_factory=dict)
     waiting: dict[tuple[int, int, Ends], tuple[float, ConntrackEvent]] = field(default_factory=dict)
     ready: list[Connection] = field(default_factory=list)
-    unseen: list[ConntrackEvent] = field(default_factory=list)
     crowded: int = 0
     lasting: int = 0
 
@@ -155,12 +158,12 @@ class Connections:
 
     def _overdue(self) -> None:
         clock = time.monotonic()
+        limit = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - int(PATIENCE * 1e9)
         for flow, (since, event) in list(self.waiting.items()):
             if clock - since < 1.0:
                 break
             del self.waiting[flow]
-            self.unseen.append(event)
-        limit = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - int(PATIENCE * 1e9)
+            self.ready.append(_untapped(event, limit))
         for key, one in list(self.open.items()):
             if one.began > limit:
                 break
@@ -171,6 +174,15 @@ class Connections:
         """Those under way and those not taken yet."""
         yield from self.open.values()
         yield from self.ready
+
+
+def _untapped(event: ConntrackEvent, began: int) -> Connection:
+    """What ctnetlink alone knows of it."""
+    orig, reply = _ends(event.orig), _ends(event.reply)
+    zone = event.orig.zone or event.zone
+    return Connection(
+        event.netns, orig, reply, PRE, 0, began, zone, status=event.status or 0, confirmed=True, seen=False
+    )
 
 
 def ends_of(row: Any) -> Ends:

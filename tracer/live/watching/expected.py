@@ -11,17 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ....sim.engine import routing
 from ....sim.engine.play import Answer, Injection, play
+from ....sim.engine.run import Ctx, Run
 from ....sim.engine.simulate import injection_of, result_json
 from ....sim.errors import InputError
 from ....sim.model.addr import parse_addr
-from ....sim.model.conntrack import Tuple
+from ....sim.model.conntrack import Conn, Tuple
 from ....sim.model.drawn import Drawn
 from ....sim.model.packet import PROTO_NAME, Sk, flags_to_text
 from ....sim.model.result import Hop, Leaf
+from ....sim.model.state import WorldState
 from ....sim.model.world import World
 from ..event import NO_UID, STATUS
-from .connections import Connection, Ends
+from .connections import POST, Connection, Ends
 
 AGREED, DIFFERS, UNCHECKED = "agreed", "differs", "unchecked"
 VERDICT, TRANSLATION, ZONE, INTERFACE = "verdict", "translation", "zone", "interface"
@@ -94,7 +97,7 @@ class Judge:
     def judge(self, host: str, one: Connection, table: bool = False) -> Finding:
         """``table``: with the entries that the snapshot holds, but for this connection's own."""
         unfit = self._unfit(host, one)
-        device = None if one.local else self.devices[host].get(one.indev)
+        device = self._device(host, one)
         flow = flow_of(one, host, device)
         if unfit:
             return Finding(UNCHECKED, unfit, flow=flow)
@@ -105,10 +108,21 @@ class Judge:
             return Finding(UNCHECKED, f"the model takes no such packet: {error.message}", flow=flow)
         return self._against(world, answer, host, one, flow)
 
+    def _device(self, host: str, one: Connection) -> str | None:
+        """The device it came in by; where no tap saw that, the one that the way back to its source leads to."""
+        if one.seen:
+            return None if one.local else self.devices[host].get(one.indev)
+        family, src = parse_addr(one.orig.src)
+        data = self.alone[host].hosts[host]
+        if any(a.family == family and a.local == src for a in data.addresses):
+            return None
+        run = Run(WorldState(self.alone[host]))
+        return routing.output(Ctx(run, data, run.ws.host(host)), family=family, dst=src).dev
+
     def _unfit(self, host: str, one: Connection) -> str:
         if host not in self.alone:
             return "the host is not in the snapshot"
-        if not one.local and one.indev not in self.devices[host]:
+        if one.seen and not one.local and one.indev not in self.devices[host]:
             return "its interface is not in the snapshot"
         if one.changed:
             return "the rule set changed meanwhile"
@@ -121,6 +135,8 @@ class Judge:
         found = [self._compare(leaf, host, one) for leaf in leaves]
         if any(not differences for differences in found):
             return Finding(AGREED, flow=flow)
+        if not one.seen:
+            return Finding(UNCHECKED, "no tap saw its first packet", flow=flow)
         if result_json(answer)["certainty"] == "unknown":
             why = next((n.text for leaf in leaves for n in leaf.unknowns), "the snapshot does not tell")
             return Finding(UNCHECKED, f"the model cannot tell: {why}", flow=flow)
@@ -134,20 +150,19 @@ class Judge:
 
     def _compare(self, leaf: Leaf, host: str, one: Connection) -> list[tuple[str, str, str]]:
         """(what, expected, actual) of all that differs."""
-        hop = leaf.hops[0] if leaf.hops else None
-        entry = hop.conntrack if hop is not None else None
-        stays = entry is not None and "CONFIRMED" in entry["status"]
-        if stays != one.confirmed:
-            return [(VERDICT, _stays(stays, leaf), "the connection was made" if one.confirmed else "it was dropped")]
-        if not stays or hop is None or entry is None:
+        entry = _entry(leaf, host, one)
+        if (entry is not None) != one.confirmed:
+            actual = "the connection was made" if one.confirmed else "it was dropped"
+            return [(VERDICT, _stays(entry is not None, leaf), actual)]
+        if entry is None:
             return []
         found = []
-        if not _same_ends(entry["reply"], one.reply, leaf):
-            found.append((TRANSLATION, _words(entry["reply"], leaf), _ends_words(one.reply)))
-        if entry["zone"] != one.zone and "zone_orig" not in entry:
-            found.append((ZONE, f"zone {entry['zone']}", f"zone {one.zone}"))
-        out = self.devices[host].get(one.outdev)
-        if one.last == 4 and hop.out_dev is not None and out is not None and hop.out_dev != out:
+        if not _same_ends(entry.tuples[1], one.reply, leaf):
+            found.append((TRANSLATION, _words(entry.tuples[1], leaf), _ends_words(one.reply)))
+        if entry.zones[0] != one.zone:
+            found.append((ZONE, f"zone {entry.zones[0]}", f"zone {one.zone}"))
+        out, hop = self.devices[host].get(one.outdev), leaf.hops[0]
+        if one.last == POST and hop.out_dev is not None and out is not None and hop.out_dev != out:
             found.append((INTERFACE, f"out {hop.out_dev}", f"out {out}"))
         return found
 
@@ -164,8 +179,7 @@ def _remembers(world: World, answer: Answer) -> str:
 
 def _without(world: World, host: str, one: Connection) -> World:
     """The world without the entry that this connection has become."""
-    family, src = parse_addr(one.orig.src)
-    own = Tuple(family, one.orig.proto, src, parse_addr(one.orig.dst)[1], one.orig.sport, one.orig.dport)
+    own = _tuple(one.orig)
     data = world.hosts[host]
     return world.with_host(data.with_(conns=tuple(c for c in data.conns if c.tuples[0] != own)))
 
@@ -174,27 +188,41 @@ def _stays(stays: bool, leaf: Leaf) -> str:
     return "the connection is made" if stays else f"{leaf.outcome}: {leaf.reason.text}"
 
 
-def _same_ends(expected: dict[str, Any], actual: Ends, leaf: Leaf) -> bool:
-    if (expected.get("src"), expected.get("dst")) != (actual.src, actual.dst):
+def _entry(leaf: Leaf, host: str, one: Connection) -> Conn | None:
+    """The entry that the connection has become in the model."""
+    if not leaf.hops or leaf.state is None:
+        return None
+    own = _tuple(one.orig)
+    entries = leaf.state.host(host).ct.entries.values()
+    return next((c for c in reversed(entries) if c.tuples[0] == own and c.confirmed), None)
+
+
+def _tuple(ends: Ends) -> Tuple:
+    family, src = parse_addr(ends.src)
+    return Tuple(family, ends.proto, src, parse_addr(ends.dst)[1], ends.sport, ends.dport)
+
+
+def _same_ends(expected: Tuple, actual: Ends, leaf: Leaf) -> bool:
+    seen = _tuple(actual)
+    if expected[:4] != seen[:4]:
         return False
-    if "sport" in expected:
-        return _holds(expected["sport"], actual.sport, leaf) and _holds(expected["dport"], actual.dport, leaf)
-    return "icmp_id" not in expected or _holds(expected["icmp_id"], actual.sport, leaf)
+    return all(_holds(mine, kernels, leaf) for mine, kernels in zip(expected[4:], seen[4:], strict=True))
 
 
-def _holds(expected: Any, actual: int, leaf: Leaf) -> bool:
+def _holds(expected: Any, actual: Any, leaf: Leaf) -> bool:
     """A number, or one of the candidates of a drawn one."""
     if isinstance(expected, Drawn):
         return leaf.state is not None and leaf.state.domains[expected.draw_id].holds(actual)
     return bool(expected == actual)
 
 
-def _words(side: dict[str, Any], leaf: Leaf) -> str:
+def _words(side: Tuple, leaf: Leaf) -> str:
+    from ....sim.engine.conntrack import tuple_json
     from ....sim.engine.simulate import plain
 
-    side = plain(side, leaf.state)
-    ports = (f":{_port(side['sport'])}", f":{_port(side['dport'])}") if "sport" in side else ("", "")
-    return f"replies {side['src']}{ports[0]} → {side['dst']}{ports[1]}"
+    told = plain(tuple_json(side), leaf.state)
+    ports = (f":{_port(told['sport'])}", f":{_port(told['dport'])}") if "sport" in told else ("", "")
+    return f"replies {told['src']}{ports[0]} → {told['dst']}{ports[1]}"
 
 
 def _port(value: Any) -> str:
