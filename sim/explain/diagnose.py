@@ -36,7 +36,8 @@ def diagnose(trial: Trial, fixes: list[Fix]) -> list[Diagnosis]:
     if all(d.code != obstacle.code for d in found):
         leaf = trial.leaf if obstacle.phase == FORWARD else trial.back
         pointed = obstacle.code == "no_listener" or any(d.places for d in found)
-        places = () if pointed else _end_place(obstacle.phase, leaf)
+        place = _turn_place if obstacle.code == "asymmetric_return" else _end_place
+        places = () if pointed else place(obstacle.phase, leaf)
         changed = disguised(leaf) if obstacle.code == "reply_bypasses_nat" and leaf is not None else None
         if changed is not None and leaf is not None and leaf.outcome == "delivered" and not pointed:
             places = (((obstacle.phase, *changed), WRONG),)
@@ -81,6 +82,15 @@ def _end_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, Mark], ...]:
         None,
     )
     return (((phase, len(leaf.hops) - 1, len(steps) - 1 if stop is None else stop), WRONG),)
+
+
+def _turn_place(phase: str, leaf: Leaf | None) -> tuple[tuple[Place, Mark], ...]:
+    """The routing decision by which the packet left, where that is what was wrong with it."""
+    steps = leaf.hops[-1].steps if leaf is not None and leaf.hops else []
+    routed = next((i for i in range(len(steps) - 1, -1, -1) if steps[i].stage in ("routing", "rerouting")), None)
+    if leaf is None or routed is None:
+        return _end_place(phase, leaf)
+    return (((phase, len(leaf.hops) - 1, routed), WRONG),)
 
 
 # ------------------------------------------------------------------------------------------ not translated

@@ -21,6 +21,7 @@ from .candidates import Candidate, candidates
 from .full import DeleteGroup
 from .goal import Goal
 from .levers import levers
+from .onlink import stranger
 from .parts import FAILS, FORWARD_ONLY, SAMPLE, WORKS
 from .paste import WAIT, persistent, rollback
 from .sample import flows, outcome, side_effects
@@ -97,6 +98,8 @@ def find_fixes(trial: Trial, sample: int = SAMPLE, goal: Goal | None = None) -> 
         return []
     search = Search(trial, goal)
     found, failing = search.run()
+    plain = {tuple(command for _, command in f.steps()) for f in found}
+    found = [f for f in found if not _only_stronger(f, plain)]
     found.sort(key=_rank)
     offered = found[:OFFERED]
     shortest = min(found, key=lambda f: len(f.edits), default=None)
@@ -112,11 +115,18 @@ def find_fixes(trial: Trial, sample: int = SAMPLE, goal: Goal | None = None) -> 
     return offered + failing[:FAILING]
 
 
+def _only_stronger(fix: Fix, plain: set[tuple[str, ...]]) -> bool:
+    """The same routes in table local, which is asked first, although the main table was enough."""
+    commands = tuple(command for _, command in fix.steps())
+    return (weaker := tuple(c.replace(" table local", "") for c in commands)) != commands and weaker in plain
+
+
 def _weight(fix: Fix) -> int:
-    """Commands, and one more for each that opens more than the flow needs."""
-    heavy = {" -D ": 1, " -P ": 2, "rp_filter=0": 1, " route del ": 1, " rule del ": 1}
+    """Commands, and one more for each that opens more than the flow needs; three for each that relies on proxy ARP."""
+    heavy = {" -D ": 1, " -P ": 2, "rp_filter=0": 1, " route del ": 1, " rule del ": 1, " table local": 1}
     opened = sum(cost for _, command in fix.steps() for word, cost in heavy.items() if word in command)
-    return len(fix.edits) + opened + bool(fix.bypassed) + bool(_id_changed(fix.trial))
+    hoped = 3 * sum(1 for e in fix.edits if stranger(fix.trial.world, e))
+    return len(fix.edits) + opened + hoped + bool(fix.bypassed) + bool(_id_changed(fix.trial))
 
 
 def _rank(fix: Fix) -> tuple[int, int, int, int]:
@@ -250,8 +260,8 @@ def _try(original: Trial, here: Trial, edits: tuple[Edit, ...], candidate: Candi
         text += hit_words(sum(e.hits(here.world) for e in deleted) - len(deleted))
     if result == WORKS:
         text += "".join(f", {e.words(here.world)}" for e in candidate.edits if isinstance(e, DeleteGroup))
-    if candidate.guess:
-        text = f"{candidate.guess}, {text}"
+    if guesses := [g for g in (candidate.guess, *(stranger(here.world, e) for e in edits)) if g]:
+        text = f"{' and '.join(dict.fromkeys(guesses))}, {text}"
     hairpins = sum(1 for h in trial.leaf.hops if h.in_dev is not None and h.in_dev == h.out_dev)
     bypassed = {h.host for h in original.leaf.hops} - {h.host for h in trial.leaf.hops}
     left_out = len(bypassed) if original.leaf.outcome != "looped" and trial.leaf.outcome in ("left", "delivered") else 0

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nattrace as nt
 import pytest
 from nattrace.sim.explain import fixes
+from nattrace.sim.explain.parts import WORKS
+from nattrace.sim.explain.trial import REPLY
 
 PING = "icmp 10.10.1.1 -> 8.8.8.8 at client"
 
@@ -84,3 +88,25 @@ def test_a_change_that_sends_the_packet_in_circles_is_no_progress(monkeypatch: p
     monkeypatch.setattr(fixes.Search, "sweep", watched)
     nt.load("two-uplinks").why("tcp 192.168.1.7 -> 1.2.3.4:443 in eth1")
     assert built_upon[0] == "unreachable" and "looped" not in built_upon
+
+
+def test_a_route_that_hopes_for_proxy_arp_is_no_better_than_a_gateway_that_is_guessed() -> None:
+    """A remote address taken for a neighbour works where the simulation takes every neighbour to answer: at the edge."""
+    home = Path(__file__).resolve().parents[3] / "docs" / "causes" / "second-uplink-answer" / "snapshot"
+    answer = nt.load(home).why("tcp 198.51.100.9:40000 -> 192.0.2.1:80 in eth2 at router")._explanation
+    works = [f for f in answer.fixes if f.result == WORKS]
+    assert [c for _, c in works[0].steps()] == [
+        "ip route add default via 192.0.2.254 dev eth2 table 100",
+        "ip rule add from 10.0.1.5 iif eth0 lookup 100",
+    ]
+    hoped = [f for f in works if f.text.startswith("if somebody on eth2 answers ARP for 198.51.100.9")]
+    assert [[c for _, c in f.steps()] for f in hoped] == [["ip route add 198.51.100.9 dev eth2"]]
+    assert not any("table local" in c for f in answer.fixes for _, c in f.steps())
+
+
+def test_the_decision_that_sent_an_answer_the_other_way_is_marked() -> None:
+    home = Path(__file__).resolve().parents[3] / "docs" / "causes" / "second-uplink-answer" / "snapshot"
+    answer = nt.load(home).why("tcp 198.51.100.9:40000 -> 192.0.2.1:80 in eth2 at router", fixes=False)._explanation
+    ((phase, hop, step), _) = answer.diagnosis[0].places[0]
+    assert answer.trial.back is not None
+    assert phase == REPLY and answer.trial.back.hops[hop].steps[step].stage == "routing"
