@@ -12,11 +12,19 @@ WALK = [udp("g:eth0", f"{C}:1", "9.9.9.9:53"), reply(0), udp("g:eth0", f"{C}:1",
         tcp("g:eth0", f"{C}:1", "10.0.0.1:22"), reply(6), udp("g:eth1", "9.9.9.9:9", "10.0.0.1:9"), udp("g:eth0", f"{C}:1", "9.9.9.9:53", ttl=1), error(0)]  # fmt: skip
 MASQ = "-t nat -A POSTROUTING -o eth1 -j MASQUERADE"
 
+ORDER = (
+    "-t nat -A INPUT -p udp -j SNAT --to-source 192.168.1.99",
+    "-t security -A INPUT -s 192.168.1.99",
+    "-t security -A INPUT -p udp --dport 54 -j DROP",
+)
+
 CASES = [
     Case("hooks that a packet meets", gateway(*COUNT, listen=("tcp 22",)), WALK),
     Case("hooks with tracking", gateway(*COUNT, MASQ, listen=("tcp 22",)), WALK),
     Case("hooks with both backends", gateway(*COUNT, legacy=(*COUNT, MASQ), listen=("tcp 22",)), WALK),
     Case("hooks of legacy only", gateway(legacy=(*COUNT, MASQ), listen=("tcp 22",)), WALK),
+    *(Case(f"hooks: security and nat of INPUT, {name}", gateway(*rules) if kind == "nft" else gateway(legacy=rules), [udp("g:eth0", f"{C}:1", "192.168.1.1:53"), udp("g:eth0", f"{C}:1", "192.168.1.1:54")])
+      for name, kind, rules in (("nf_tables", "nft", ORDER), ("legacy", "legacy", ORDER))),
     Case("hooks: DNAT of both backends", gateway("-t nat -A PREROUTING -p udp -j DNAT --to-destination 10.0.0.8", legacy=("-t nat -A PREROUTING -p udp -j DNAT --to-destination 10.0.0.9",)),
          [udp("g:eth0", f"{C}:1", "9.9.9.9:53"), reply(0), udp("g:eth0", f"{C}:2", "9.9.9.9:53")]),
     Case("hooks: ACCEPT in one nat table is not the end", gateway("-t nat -A POSTROUTING -j ACCEPT", legacy=(MASQ,)), [udp("g:eth0", f"{C}:1", "9.9.9.9:53")],
