@@ -370,7 +370,8 @@ _add(
     "'nf_conntrack: table full, dropping packet' in the log; early_drop and drop grow in conntrack -S.",
     ("conntrack -D -s ADDRESS   (of whoever has most of the entries)",
      "sysctl -w net.netfilter.nf_conntrack_max=N   (in the initial namespace)",
-     "shorten time-outs (for entries to come), or -t raw … -j CT --notrack for bulk traffic that needs no NAT"),
+     "shorten time-outs (for entries to come)",
+     "-t raw … -j CT --notrack for bulk traffic that needs no NAT"),
     "__nf_conntrack_alloc(), early_drop()", ("conntrack_clash",),
 )  # fmt: skip
 _add(

@@ -372,7 +372,7 @@ class Page:
             side = fix.lab[when]
             reply = f"; the reply {side['reply']['text']}" if side["reply"] is not None else ""
             lines += self.block(f"  LAB {when}", f"{side['forward']['text']}{reply}", gap=False)
-        word = "as predicted" if fix.lab["agrees"] else "NOT as predicted: please report it"
+        word = "does as predicted" if fix.lab["agrees"] else "does NOT do as predicted: please report it"
         lines += self.block("  LAB", f"the kernel {word}", gap=False)
         for note in fix.lab["notes"] if self.verbose else fix.lab["notes"][:2]:
             lines += self.block("  LAB", f"note: {note}", gap=False)
@@ -389,7 +389,7 @@ class Page:
         proto = {"icmpv6": "icmp6"}.get(packet["proto"], packet["proto"])
         named = f"{proto} and host {leaf.packet['dst']}" if not str(proto).isdigit() else f"host {leaf.packet['dst']}"
         at = f"on {hop.host}: " if self.several else ""
-        return [Line(""), Line(fit(f"CONFIRM  {at}tcpdump -ni {clean(dev)} '{named}'", self.width), ("dim",))]
+        return [Line(""), Line(f"CONFIRM  {at}tcpdump -ni {clean(dev)} '{named}'", ("dim",))]  # to paste: never cut
 
     def assumptions(self) -> list[Line]:
         shown = self.x.assumptions if self.verbose else self.x.assumptions[:3]

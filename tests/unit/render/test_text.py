@@ -65,6 +65,15 @@ def test_an_ordinary_answer_fits_on_25_lines(snapshot: str, flow: str) -> None:
     assert len(nt.load(snapshot).why(flow).text().splitlines()) <= 25
 
 
+def test_what_is_to_be_pasted_is_never_cut() -> None:
+    """On a narrow terminal, the capture to type was cut in the middle of an address."""
+    from nattrace.sim.render.text import render
+
+    home = Path(__file__).resolve().parents[3] / "docs" / "causes" / "conntrack-full" / "snapshot"
+    text = render(nt.load(home).why("tcp 10.0.0.2:40000 -> 198.51.100.7:443 at client")._explanation, width=60)
+    assert "tcpdump -ni eth0 'tcp and host 198.51.100.7'" in text and "…" not in text
+
+
 def test_names_of_chains_cannot_steer_the_terminal(tmp_path: Path) -> None:
     ruleset = {
         "nftables": [
