@@ -103,7 +103,9 @@ class Builder:
 
     def _rx(self, event: Any) -> None:
         dev = self.scene.device(int(event["netns"]), int(event["indev"]))
-        again = self.hop is not None and self.netns == int(event["netns"]) and self.hook is None and not self.sent
+        again = self.hop is not None and self.netns == int(event["netns"]) and not self.sent
+        # with br_netfilter a bridge runs PREROUTING as if it came by the bridge, and hands it up afterwards (ip_sabotage_in())
+        again = again and (self.hook is None or (self.hook == PRE and int(self.seen["indev"]) == int(event["indev"])))
         if again and self.hop is not None and self.hop.in_dev != dev:
             self._step(Step(None, "device", text=f"came by {self.hop.in_dev}, handed up to {dev}"), event)
             self.hop.in_dev = dev

@@ -311,6 +311,7 @@ def _other_entrance(columns: _Columns, order: Index, main: Index) -> Flags:
     """For each main event but the first: does it name another device than the last receive before it?
 
     The taps in between do not tell: a bridge runs PREROUTING with itself as the device, and receives on it afterwards.
+    Nor does a receive of an earlier packet: where PREROUTING was met without one, a filter (``in br0``) left out the port's.
     """
     states, devices = columns.state[order[main]], columns.indev[order[main]]
     place = np.maximum.accumulate(np.where(states == RX, np.arange(len(main)), -1))[:-1]
@@ -318,7 +319,9 @@ def _other_entrance(columns: _Columns, order: Index, main: Index) -> Flags:
     known = (place >= 0) & (lane[np.maximum(place, 0)] == lane[1:])
     last = np.where(known, devices[np.maximum(place, 0)], devices[:-1])
     different: Flags = devices[1:] != last
-    return different
+    other = np.maximum.accumulate(np.where(states != PRE, np.arange(len(main)), -1))[:-1]
+    received = (other >= 0) & (lane[np.maximum(other, 0)] == lane[1:]) & (states[np.maximum(other, 0)] == RX)
+    return different | ((states[:-1] == PRE) & ~received)
 
 
 def _reachable(columns: _Columns, here: Index, before: Index, peers: dict[tuple[int, int], tuple[int, int]]) -> Flags:

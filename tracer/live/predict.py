@@ -10,8 +10,10 @@ one: a mark that comes from elsewhere is a divergence. What the kernel drew is p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ...sim.engine import conntrack
 from ...sim.engine.play import Answer, Injection
@@ -21,11 +23,14 @@ from ...sim.model.drawn import Drawn
 from ...sim.model.packet import Sk
 from ...sim.model.result import Leaf, Reason, Response
 from .compare import DIFFERS, Comparison, Row, compare
-from .event import NO_UID
+from .event import AF_INET, AF_INET6, KIND, NO_UID
+from .plan import OUT, POST
+from .scene import ATTACHED
 
 if TYPE_CHECKING:
     from ...sim.flow import Question
     from ...sim.model.world import World
+    from .scene import Scene
     from .story import Story
 
 REQUEST, REPLY = "request", "reply"
@@ -95,6 +100,28 @@ def judge(world: World, question: Question | None, stories: Sequence[Story], obs
             answers += [(response, one.leaf) for response in one.leaf.responses] if one.leaf is not None else []
         found.append(one)
     return found
+
+
+def from_the_wire(story: Story, scene: Scene) -> Story:
+    """A packet that a packet socket sent (a probe, dhclient, a capture that is played) begins where it is received.
+
+    It meets no hook of its sender (net/packet/af_packet.c packet_snd()): where the taps of OUTPUT are in place and nothing
+    was lost, one that no tap saw there was never routed.
+    """
+    if len(story.hops) < 2 or story.hops[0].in_dev is not None or story.events is None or story.incomplete:
+        return story
+    first = story.events[story.events["kind"] != KIND.fib][:1]
+    if not len(first):
+        return story
+    inum, pf = int(first["netns"][0]), AF_INET6 if ":" in str(story.hops[0].before.get("dst")) else AF_INET
+    mine = story.events["netns"] == inum
+    passed = int(np.flatnonzero(~mine)[0]) if (~mine).any() else len(mine)
+    met = (story.events["kind"][:passed] == KIND.tap).any()
+    watched = all(any(tap.state == ATTACHED for tap in scene.at(inum, pf, hook)) for hook in (OUT, POST))
+    if met or not watched:
+        return story
+    return replace(story, hops=story.hops[1:], times=story.times[1:], events=story.events[passed:],
+                   hits=story.hits[1:] if story.hits else story.hits)  # fmt: skip
 
 
 def _as_answer(answers: list[tuple[Response, Leaf]], story: Story, question: Question | None,

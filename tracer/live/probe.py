@@ -1,4 +1,5 @@
-"""``confirm --probe``: the flow's first packet, sent by an ordinary socket of the host where it begins."""
+"""``confirm --probe``: the flow's first packet, sent by an ordinary socket of the host where it begins, or put on the wire
+to the host that receives it (wire.py)."""
 
 from __future__ import annotations
 
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 
 
 def send(question: Question, spaces: list[Namespace], say: Callable[[str], None]) -> None:
-    """Says first what is sent. Raises InputError for a flow that no socket here can send."""
-    if question.in_dev is not None:
-        raise InputError(f"--probe: {question.host} receives this flow; a socket there cannot send it",
-                         remedy="leave --probe out and send it from where it comes, or confirm it at its sender")  # fmt: skip
+    """Says first what is sent. Raises InputError for a flow that nothing here can send."""
     ns = next((ns for ns in spaces if ns.name == question.host), None)
     if ns is None:
         raise InputError(
             f"--probe: {question.host} is not among the namespaces here", remedy="add it: --netns HOST=NAME"
         )
+    if question.in_dev is not None:
+        from .wire import inject
+
+        inject(question, ns, say)
+        return
     packet = question.packet
     family = socket.AF_INET6 if ":" in packet["dst"] else socket.AF_INET
     say(f"sends from {question.host}: {question.flow}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ...sim.render.style import Style, clean, fit, wrap
 from .classify import CLASSES, Case, Finding, classify
 from .compare import DIFFERS, NOT_OBSERVED, SAME, Row
-from .predict import REPLY, REQUEST, Judged, judge
+from .predict import REPLY, REQUEST, Judged, from_the_wire, judge
 from .rule_hits import DIFFERS as COUNTED_LESS
 from .rule_hits import Count, counted
 
@@ -154,6 +154,7 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
     observed = frozenset(scene.names.values())
     if rules is not None:
         rules.into(stories)
+    stories = [from_the_wire(story, scene) for story in stories]
     judged = judge(world, question, stories, observed)
     hosts = list(scene.names.values())
     notes = [
