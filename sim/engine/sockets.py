@@ -113,12 +113,12 @@ def _flow_key(proto: int, local: int, lport: Number, remote: int, rport: Number)
 
 def _remembered(ctx: Ctx, skb: Skb) -> bool:
     near = skb.icmp_id if skb.is_icmp else skb.dport
-    return sent_from_here(ctx, _flow_key(skb.proto, skb.dst, near, skb.src, skb.sport))
+    return sent_from_here(ctx, _flow_key(skb.proto, skb.dst, near, skb.src, skb.sport), inet_iif(ctx, skb))
 
 
-def sent_from_here(ctx: Ctx, flow: tuple[Any, ...]) -> bool:
-    """Whether a process has a socket of a flow (see remember()) that hears what comes in here: SO_BINDTODEVICE."""
-    return flow in ctx.hs.match_state and ctx.hs.match_state.get(("device of", *flow)) in (None, ctx.indev)
+def sent_from_here(ctx: Ctx, flow: tuple[Any, ...], dev: str | None) -> bool:
+    """Whether a process has a socket of a flow (see remember()) that hears what comes in by ``dev``: SO_BINDTODEVICE."""
+    return flow in ctx.hs.match_state and ctx.hs.match_state.get(("device of", *flow)) in (None, dev)
 
 
 def _own_sender(ctx: Ctx, skb: Skb, port: Number) -> bool:
@@ -141,8 +141,16 @@ def _no_dump(ctx: Ctx, skb: Skb) -> Delivery:
     return Delivery("unknown", None, f"delivered to {ctx.host.name}; the snapshot does not say who listens there")
 
 
-def _fits_device(ctx: Ctx, socket: Socket) -> bool:
-    return socket.dev is None or socket.dev == ctx.indev
+def inet_iif(ctx: Ctx, skb: Skb) -> str | None:
+    """The device that SO_BINDTODEVICE is held against: of what comes back over lo that of its local route (rt_iif)."""
+    link, rt = ctx.host.links.get(ctx.indev or ""), skb.rt
+    if link is not None and link.loopback and rt is not None and rt.route is not None and rt.route.nexthops:
+        return str(rt.route.nexthops[0].dev)
+    return ctx.indev
+
+
+def _fits_device(ctx: Ctx, skb: Skb, socket: Socket) -> bool:
+    return socket.dev is None or socket.dev == inet_iif(ctx, skb)
 
 
 def _speaks(socket: Socket, family: int) -> bool:
@@ -162,7 +170,7 @@ def _candidates(ctx: Ctx, skb: Skb) -> list[Socket]:
     for socket in ctx.host.sockets or ():
         if socket.proto != skb.proto or is_raw(socket) or not _speaks(socket, skb.family):
             continue
-        if _fits_device(ctx, socket) and socket.local in (None, skb.dst) and ctx.same(skb.dport, socket.lport):
+        if _fits_device(ctx, skb, socket) and socket.local in (None, skb.dst) and ctx.same(skb.dport, socket.lport):
             out.append(socket)
     return out
 
@@ -266,7 +274,7 @@ def echo_is_answered(ctx: Ctx, skb: Skb) -> bool:
 def _other(ctx: Ctx, skb: Skb) -> Delivery:
     """ip_protocol_deliver_rcu for the rest: a raw socket, a handler that may be loaded, else protocol unreachable."""
     for socket in ctx.host.sockets or ():
-        if not is_raw(socket) or socket.lport != skb.proto or not _fits_device(ctx, socket):
+        if not is_raw(socket) or socket.lport != skb.proto or not _fits_device(ctx, skb, socket):
             continue
         if socket.family == skb.family and socket.local in (None, skb.dst) and socket.remote in (None, skb.src):
             return _to(ctx, socket)

@@ -100,7 +100,7 @@ def find_socket(ctx: Ctx, family: int, proto: int, near: tuple[int, Number],
                 far: tuple[int, Number]) -> Socket | None:  # fmt: skip
     """The best socket: inet_lookup(), udp4_lib_lookup(). ``near``/``far``: local and remote address and port."""
     flow = ("socket", proto, *near, *far)
-    if sent_from_here(ctx, flow):
+    if sent_from_here(ctx, flow, ctx.indev):
         local = None if flow == ctx.run.unbound_sender else near[0]
         return Socket(family, proto, local, near[1], far[0], far[1], "ESTAB")  # type: ignore[arg-type]
     best: Socket | None = None

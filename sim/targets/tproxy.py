@@ -124,7 +124,7 @@ def _connected(ctx: Ctx, skb: Skb) -> Socket | None:
     from ..engine.sockets import sent_from_here
 
     flow = ("socket", skb.proto, skb.dst, skb.dport, skb.src, skb.sport)
-    if sent_from_here(ctx, flow):
+    if sent_from_here(ctx, flow, ctx.indev):
         ours = ctx.hs.match_state[flow] == "transparent"  # remember(): a process that sent; or TPROXY gave it its SYN
         near, far = (p if isinstance(p, int) else 0 for p in (skb.dport, skb.sport))
         return Socket(skb.family, skb.proto, skb.dst, near, skb.src, far, "ESTAB", transparent=ours)

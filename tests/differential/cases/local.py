@@ -154,4 +154,21 @@ def late_errors() -> list[Case]:
     return [Case("local an error about the first datagram of a socket", hosts, [udp("a", None, "192.168.1.2:53"), udp("a", None, "192.168.1.88:53")], segments=wires)]  # fmt: skip
 
 
-CASES = [*selectors(), *reroutes(), *output_nat(), *late_errors()]
+def bound_to_devices() -> list[Case]:
+    """What comes back over lo counts as received by the device that has its address (rt_iif)."""
+    here = "-t nat -A OUTPUT -d 9.9.9.9 -p udp -j DNAT --to-destination 10.1.0.1:5353"
+    return [
+        two(
+            f"a socket bound to {dev} hears an answer over lo",
+            here,
+            (),
+            out(oif=dev),
+            reply(0),
+            again(0),
+            listen=("udp 5353",),
+        )
+        for dev in ("w1", "w2")
+    ]
+
+
+CASES = [*selectors(), *reroutes(), *output_nat(), *late_errors(), *bound_to_devices()]
