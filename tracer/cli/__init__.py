@@ -102,7 +102,10 @@ def main() -> None:
     """Entry point of the ``nattrace`` script."""
     import gc
 
-    gc.set_threshold(300_000, 20, 20)  # a short run makes little garbage: looking for it cost a tenth of the time
+    if sys.argv[1:2] == ["why"]:  # a short run makes little garbage: looking for it cost a tenth of the time
+        gc.set_threshold(300_000, 20, 20)
+    else:  # others run for days, and worlds refer to each other in circles
+        gc.set_threshold(20_000, 10, 10)
     _open_streams()
     status = run(sys.argv[1:])
     try:
