@@ -124,6 +124,9 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
         if at_silent_listener(observation, result, kernel.done):
             verdict.stats["ended at a silent listener"] += 1
             return  # its SYN was swallowed: the kernel has no such connection, where a real listener would have one
+        if certainty == "unknown" and (result.get("reason") or {}).get("code") == "too_many_worlds":
+            verdict.stats["ended at an unknown answer"] += 1
+            return  # what is listed is not all that can be
         details = compare(observation, result)
         if details:
             verdict.kind, verdict.details = "packet", details

@@ -487,7 +487,13 @@ class Wires:
         number = struct.pack("!Q", self.fence_number)
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
-            self.fence_out.send(b"\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xb5" + number + bytes(38))
+            try:
+                self.fence_out.send(b"\x02\0\0\0\0\1\x02\0\0\0\0\2\x88\xb5" + number + bytes(38))
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                time.sleep(0.001)  # the queue is full of what is under way
+                continue
             patience = time.monotonic() + 0.05
             while time.monotonic() < patience:
                 try:
