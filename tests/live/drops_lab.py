@@ -113,6 +113,20 @@ class Lab:
             sock.listen(backlog)
         return sock
 
+    def listen_as(self, uid: int, host: str, proto: str, port: int) -> socket.socket:
+        """The same, owned by another user."""
+        kind = socket.SOCK_DGRAM if proto == "udp" else socket.SOCK_STREAM
+        with self.at(host):
+            os.seteuid(uid)
+            try:
+                sock = self.stack.enter_context(socket.socket(socket.AF_INET, kind))
+            finally:
+                os.seteuid(0)
+        sock.bind(("", port))
+        if proto == "tcp":
+            sock.listen(8)
+        return sock
+
     def wire(self, dev: str = "c0") -> socket.socket:
         """What puts frames on a wire."""
         sock = self.socket({"c": "c", "r": "r", "s": "s"}[dev[0]], socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))

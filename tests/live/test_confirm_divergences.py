@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from lab_support import kernel
+from nattrace.sim.model.rule import V_CONTINUE
 from nattrace.sim.model.world import World
 from nattrace.sim.snapshot.load import load_world
 from nattrace.tracer.live.confirm import captured
@@ -172,6 +173,33 @@ def test_a_broken_model_is_found_out(name: str, seen: dict[str, Seen], tmp_path:
     row = report.first[1]
     assert (row.host, row.hook, row.stage) == (case.host, case.hook, case.stage), report.render(160)
     assert (report.verdict, report.status, report.finding.name) == ("disagrees", 1, case.name), report.render(160)
+
+
+# The snapshot is right, and the simulator is not: one of its functions does something else.
+WRONG: dict[str, tuple[str, str, str, Any, tuple[str, str | None, str]]] = {
+    "MASQUERADE takes another address": ("dnat", "engine.nat", "_masquerade_address", lambda ctx, skb, out: 0x0A070257, NAT_POST),
+    "DNAT is forgotten": ("dnat", "targets.dnat.Dnat", "apply", lambda self, skb, ctx: V_CONTINUE, NAT_PRE),
+    "a mark is one more": ("dnat", "targets.mark.Mark", "apply", lambda self, skb, ctx: setattr(skb, "mark", 8) or V_CONTINUE, MANGLE),
+    "a TTL is not set": ("dnat", "targets.ttl.Ttl", "apply", lambda self, skb, ctx: V_CONTINUE, TTL),
+    "a zone is not set": ("dnat", "targets.ct.Ct", "apply", lambda self, skb, ctx: V_CONTINUE, TRACK),
+    "a set holds nobody": ("set", "matches.set_.Set", "test", lambda self, skb, ctx: False, FILTER),
+    "no policy rule but the first": ("fwmark", "engine.fib_rules", "rule_matches", lambda ctx, rule, flow: rule.priority in (0, 32766),
+                                     ("r", None, "routing")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_simulator_is_found_out(name: str, seen: dict[str, Seen], monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, owner, function, instead, place = WRONG[name]
+    one = seen[flow]
+    monkeypatch.setattr(f"nattrace.sim.{owner}.{function}", instead)
+    report = one.watched.judged(one.world, one.world)
+    assert report.first is not None and report.finding is not None, report.render(160)
+    row = report.first[1]
+    assert (row.host, row.hook, row.stage) == place, report.render(160)
+    assert (report.verdict, report.status, report.finding.name) == ("disagrees", 1, "model_wrong"), report.render(160)
+    monkeypatch.undo()
+    assert one.watched.judged(one.world, one.world).verdict == "confirmed"
 
 
 def test_entries(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Builder:
         self.consumed = False
         self.last: Any = None
         self.done: list[tuple[Hop, int, int, dict[int, list[int]], bool]] = []
+        self.lost = False  # whether an event near this packet was
         self._forget()
 
     def _forget(self) -> None:
@@ -282,6 +283,7 @@ class Builder:
         self._close_hop()
         story = self.story
         story.events = events
+        self.lost = lost
         if lost:
             story.incomplete.append("events were lost near this packet")
         for hop, netns, pf, visited, sent in self.done:
@@ -298,6 +300,9 @@ class Builder:
         at = {"host": hop.host, "interface": dev, "hook": None if self.hook is None else HOOKS[self.hook]}
         if self.dropped is not None:
             return self._dropped(at)
+        if self.sent and self.lost:
+            text = f"handed to {hop.out_dev} of {hop.host}; events were lost, so where it went on to is not known"
+            return End(None, at, Reason("missing_input", text))
         if self.sent:
             text = f"leaves {hop.host} by {hop.out_dev} as {_ends(hop.after)}"
             return End("left", at | {"interface": hop.out_dev}, Reason("left_at_edge", text))

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...sim.record import replace
-from .compare import DIFFERS, Row
+from .compare import DIFFERS, NOWHERE, Row
 from .event import KIND, STATUS
+from .plan import IN
 from .predict import Judged, judge
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ CLASSES = {
     "events_lost": "events were lost",
     "model_wrong": "nothing known explains it",
 }  # fmt: skip
+
+
+# predictions that end a received packet in the routing decision (net/ipv4/route.c ip_route_input_slow())
+BY_ROUTING = NOWHERE | {"rp_filter", "martian_source", "martian_destination", "accept_local_off", "route_localnet_off"}
 
 
 class Finding(NamedTuple):
@@ -82,19 +87,34 @@ def _bypassed(case: Case, at: Judged, row: Row) -> Finding | None:
                 "its entry has the status OFFLOAD: a flowtable forwards it",
                 "nft list flowtables; conntrack -L | grep OFFLOAD",
             )
-    hop = at.story.hops[min(max(row.hop, 0), len(at.story.hops) - 1)]
-    through = hop.in_dev is not None and hop.out_dev is not None and not any(s.stage == "bridge" for s in hop.steps)
-    inums = {i for i, name in case.scene.names.items() if name == hop.host}
-    mine = [e for e in at.story.events if int(e["netns"]) in inums]
-    tapped = any(tap.netns in inums and tap.state == "attached" for tap in case.scene.taps)
-    sent = any(int(e["kind"]) == KIND.tx for e in mine)
-    if through and sent and tapped and not any(int(e["kind"]) == KIND.tap for e in mine):
+    if row.key == "hooks":
         return Finding(
             "bypassed",
-            f"it came to {hop.host} and left, and no hook there saw it",
-            "tc filter show; ip link show (XDP); nft list flowtables",
+            f"it came to {row.host} and left, and no hook there saw it",
+            "nft list flowtables; tc filter show; ip link show (XDP)",
         )
-    return None
+    return _demultiplexed(case, at, row)
+
+
+def _demultiplexed(case: Case, at: Judged, row: Row) -> Finding | None:
+    """Routing was predicted to end it; no lookup was made, for its socket was found first.
+
+    net/ipv4/ip_input.c ip_rcv_finish_core(): tcp_v4_early_demux(), udp_v4_early_demux().
+    """
+    leaf = at.leaf
+    if leaf is None or leaf.reason.code not in BY_ROUTING or leaf.at.get("host") != row.host:
+        return None
+    inums = {i for i, name in case.scene.names.items() if name == row.host}
+    mine = [e for e in at.story.events if int(e["netns"]) in inums]
+    came_in = any(int(e["kind"]) == KIND.tap and int(e["hook"]) == IN for e in mine)
+    looked_up = any(int(e["kind"]) == KIND.fib for e in mine)
+    if not came_in or looked_up or "fib" not in case.scene.streams:
+        return None
+    return Finding(
+        "bypassed",
+        f"no route was looked up at {row.host}: the packet was matched to a connected socket before (early demultiplexing)",
+        f"sysctl net.ipv4.ip_early_demux on {row.host}; ss -tun shows the socket",
+    )
 
 
 def _state_row(row: Row) -> bool:

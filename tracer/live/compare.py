@@ -46,8 +46,8 @@ NAT_BITS = ("SRC_NAT", "DST_NAT")
 
 @dataclass(frozen=True)
 class Row:
-    """One place. ``key``: what differs there ("changes", "drop", "rules", "state", "entry", "route",
-    "end", "path", "answer")."""
+    """One place. ``key``: what differs there ("hooks", "changes", "drop", "rules", "state", "entry",
+    "route", "end", "path", "answer")."""
 
     hop: int
     host: str
@@ -158,6 +158,7 @@ class _Walk:
 
     def _hop(self, number: int, hop: Hop, seen: Hop) -> None:
         self._start(number, hop, seen)
+        self._past_hooks(number, hop, seen)
         theirs, mine = self._sections(hop), self._sections(seen)
         _seen_late(theirs, mine)
         self._dropped_early(theirs, mine, seen)
@@ -180,6 +181,14 @@ class _Walk:
             )
             if not same:
                 self.add(number, (ROUTING_RANK if seen.in_dev else -1, 1), row)
+
+    def _past_hooks(self, number: int, hop: Hop, seen: Hop) -> None:
+        """Where the prediction routes it, it came and left and no hook saw it: that is no switching."""
+        if self.story.incomplete or not seen.in_dev or any(step.stage == "bridge" for step in hop.steps):
+            return
+        if any(step.stage == "bridge" for step in seen.steps):
+            words = "is routed, by the hooks", f"from {seen.in_dev} to {seen.out_dev}, past all hooks"
+            self.add(number, (-1, 1), Row(number, seen.host, None, "hooks", *words, DIFFERS, "hooks"))
 
     def _rules(self, number: int, hop: Hop, seen: Hop) -> None:
         """The rules themselves, where they were traced: each in front of what its table did."""
