@@ -45,7 +45,10 @@ class Watched:
     spaces: list[Namespace]
 
     def judged(self, world: World, now: World | None = None, question: Question | None = None) -> Report:
-        return assess("test", world, question, self.stories, self.replay.scene, self.replay.totals(), lambda: now)
+        events = self.replay.recording.events
+        return assess(
+            "test", world, question, self.stories, self.replay.scene, self.replay.totals(), lambda: now, events=events
+        )
 
 
 def watched(spaces: list[Namespace], act: Callable[[], Any], settle: float = 0.3) -> Watched:

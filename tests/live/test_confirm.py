@@ -22,6 +22,7 @@ from nattrace.sim.render.schema import SCHEMAS
 from nattrace.tracer.live import residue
 from nattrace.tracer.live.bundle import replay
 from nattrace.tracer.live.netns import Namespace
+from nattrace.tracer.live.worlds import understood
 
 from ..scenarios.cases import CASES
 from ..scenarios.evidence import Case, Packet
@@ -34,20 +35,21 @@ PROGRAM = [sys.executable, "-c", "from nattrace.tracer.cli import main; main()",
 FIRST = {case.stage: case for case in reversed(CASES) if all(isinstance(step, Packet) for step in case.does)}
 
 
-@pytest.mark.parametrize(
-    "case", [c for stage, c in FIRST.items() if stage != "private-namespace.no-route"], ids=lambda c: c.stage
-)
+@pytest.mark.parametrize("case", FIRST.values(), ids=lambda c: c.stage)
 def test_the_five_situations_are_confirmed(case: Case) -> None:
     with (
         Bench(case.stage) as bench,
         spaces_of({h.name: bench.lab.netns(h.name) for h in bench.lab.topology.hosts}) as spaces,
     ):
         world = world_of(spaces)
-        report = watched(
-            spaces, lambda: [bench.exchange(dict(s.record)) for s in case.does if isinstance(s, Packet)]
-        ).judged(world)
+        sent = [dict(s.record) for s in case.does if isinstance(s, Packet)]
+        seen = watched(spaces, lambda: [bench.exchange(record) for record in sent])
+        made = case.stage != "private-namespace.no-route"  # there no packet is made, and its lookup is seen
+        question = None if made else understood(f"{sent[0]['proto']} {sent[0]['dst']} at {sent[0]['host']}", world)
+        report = seen.judged(world, question=question)
     assert report.verdict == "confirmed", report.render(160)
-    assert sum(j.comparison is not None for j in report.judged) >= 1
+    assert sum(j.comparison is not None for j in report.judged) >= made
+    assert made or "its lookup was seen: table main: no match" in report.text, report.text
 
 
 # ------------------------------------------------------------------------------------------------ matrix
@@ -196,6 +198,27 @@ def test_the_command_and_its_bundle(hosts: tuple[Lab, list[Namespace]], tmp_path
     stale = subprocess.run(asked, capture_output=True, text=True, timeout=60)
     found = json.loads(stale.stdout)
     assert (stale.returncode, found["class"], found["first"]["stage"]) == (1, "rule_set_changed", "nat"), stale.stderr
+
+
+def test_a_packet_that_is_never_made(hosts: tuple[Lab, list[Namespace]], tmp_path: Path) -> None:
+    """No route: the lookup that found none confirms it. Nothing tried: nothing proves it."""
+    lab, _ = hosts
+    lab.run("c", "ip route del default")
+    try:
+        flow, bundle = "udp 10.7.1.2 -> 198.51.100.9:53 at c", str(tmp_path / "b")
+        tried = "import socket\ntry: socket.socket(2, 2).sendto(b'x', ('198.51.100.9', 53))\nexcept OSError: pass"
+        done = confirm(
+            lab, flow, "--save", bundle, "--", "ip", "netns", "exec", lab.ns("c"), sys.executable, "-c", tried
+        )
+        said = " ".join(done.stdout.split())
+        assert done.returncode == 0 and said.startswith("CONFIRMED: no packet was made at c, as predicted"), (
+            said + done.stderr
+        )
+        assert "ENETUNREACH" in said and replay(bundle).status == 0
+        idle = confirm(lab, flow, "-t", "300ms")
+        assert idle.returncode == 4 and "nothing that was seen proves it" in " ".join(idle.stdout.split()), idle.stdout
+    finally:
+        lab.run("c", "ip route add default via 10.7.1.1")
 
 
 def test_how_it_ends(hosts: tuple[Lab, list[Namespace]]) -> None:

@@ -82,7 +82,8 @@ def replay(path: str | Path) -> Report:
         question = understood(flow, world)
         hosts = [str(h) for h in meta.get("path_hosts", []) if isinstance(h, str)]
         rules = _rules(home / "rules.json", path)
-        return assess(flow, world, question, told.stories(), told.scene, told.totals(), lambda: now, hosts, rules)
+        stories, events = told.stories(), told.recording.events
+        return assess(flow, world, question, stories, told.scene, told.totals(), lambda: now, hosts, rules, events)
 
 
 def _meta(path: Path, name: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...sim.errors import InputError, NattraceError
 from ...sim.explain.trial import Trial, attempt
+from ...sim.record import replace
 from ...sim.render.style import Style, wants_colour, width_of
 from ...sim.snapshot.load import bundled, load_world
 from .. import scratch as scratches
@@ -68,9 +69,10 @@ def _confirm(stack: ExitStack, scratch: Path, flow: str, command: list[str], opt
     question = understood(flow, world)
     trial = attempt(world, question)
     record = scratch / "events"
-    wanted = run.filter_of(
-        _any(question, flow), options | {"iface": None, "mark": None, "uid": None, "expression": None}, spaces
-    )
+    asked = _any(question, flow)
+    if trial.leaf is not None and trial.leaf.outcome == "never_sent":  # its lookup is made before there is a source
+        asked = replace(asked, packet={k: v for k, v in asked.packet.items() if k not in ("src", "sport")})
+    wanted = run.filter_of(asked, options | {"iface": None, "mark": None, "uid": None, "expression": None}, spaces)
     rules = _rules(worlds, world, spaces, question, trial, options) if options["rules"] else None
     _observe(spaces, question, wanted, str(record), command, options, stop, rules)
     told = Replay(read(record), "this run")
@@ -78,7 +80,8 @@ def _confirm(stack: ExitStack, scratch: Path, flow: str, command: list[str], opt
     evidence = rules.evidence(stories) if rules is not None else None
     now = _Now(scratch / "now", spaces)
     hosts = _path(trial)
-    report = assess(flow, world, question, stories, told.scene, told.totals(), now, hosts, evidence)
+    report = assess(flow, world, question, stories, told.scene, told.totals(), now, hosts, evidence,
+                    told.recording.events)  # fmt: skip
     if options["save"]:
         now()
         save(options["save"], flow, _folder(snapshot, scratch), record, now.folder, report, hosts, evidence)

@@ -11,6 +11,7 @@ from .compare import DIFFERS, NOT_OBSERVED, SAME, Row
 from .predict import REPLY, REQUEST, Judged, from_the_wire, judge
 from .rule_hits import DIFFERS as COUNTED_LESS
 from .rule_hits import Count, counted
+from .unsent import never_sent, refused, said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -149,8 +150,11 @@ def _block(label: str, text: str, width: int) -> list[str]:
 
 def assess(flow: str, world: World, question: Question | None, stories: Sequence[Story], scene: Scene, totals: dict[str, Any],
            now: Callable[[], World | None], predicted_hosts: Sequence[str] = (),
-           rules: Evidence | None = None) -> Report:  # fmt: skip
-    """Predict what was seen, compare, and say what the first divergence comes from. ``rules``: which ones matched."""
+           rules: Evidence | None = None, events: Any = None) -> Report:  # fmt: skip
+    """Predict what was seen, compare, and say what the first divergence comes from.
+
+    ``rules``: which ones matched; ``events``: all that were recorded, those of no packet among them.
+    """
     observed = frozenset(scene.names.values())
     if rules is not None:
         rules.into(stories)
@@ -174,6 +178,8 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
         return report
     report.open = list(dict.fromkeys(text for j in judged for text in j.open))
     if not any(j.direction == REQUEST for j in compared):
+        if not compared and not lost and _never_sent(report, world, question, events, scene):
+            return report
         how = "nothing of it was seen" if not compared else "only packets of the other direction were seen"
         report.text = f"{flow}: {how} at {', '.join(hosts)}"
         report.finding = Finding(
@@ -199,6 +205,20 @@ def assess(flow: str, world: World, question: Question | None, stories: Sequence
     else:
         report.verdict = CONFIRMED
     return report
+
+
+def _never_sent(report: Report, world: World, question: Question | None, events: Any, scene: Scene) -> bool:
+    """Predicted is that no packet is made: confirmed where a lookup was seen that found no route, else open."""
+    leaf = never_sent(world, question)
+    if leaf is None or question is None or question.host not in report.hosts:
+        return False
+    seen = refused(leaf, question, events, scene)
+    if seen is None:
+        report.notes.append(f"predicted is that no packet is made ({said(leaf)}); nothing that was seen proves it")
+        return False
+    report.verdict = CONFIRMED
+    report.text = f"no packet was made at {question.host}, as predicted: {said(leaf)}; its lookup was seen: {seen}"
+    return True
 
 
 def _disagrees(report: Report, case: Case, at: Judged, row: Row) -> None:
