@@ -42,7 +42,7 @@ struct packet { /* what the headers say */
 	struct tuple t;
 	u64 pay;
 	u16 ipid, frag;
-	u8 ttl, tcp_flags, ported, found;
+	u8 ttl, tcp_flags, ported, found, tos;
 };
 
 #define CONFIG(T, member)                                                                                              \

@@ -74,6 +74,7 @@ INLINE void parse(struct packet *p, struct view *v)
 		p->t.d[0] = LOAD(u32, h, 16);
 		p->t.proto = LOAD(u8, h, 9);
 		p->ttl = LOAD(u8, h, 8);
+		p->tos = LOAD(u8, h, 1);
 		p->ipid = bswap16(LOAD(u16, h, 4));
 		p->frag = bswap16(LOAD(u16, h, 6));
 		p->found = 1;
@@ -88,6 +89,7 @@ INLINE void parse(struct packet *p, struct view *v)
 		}
 		p->t.proto = LOAD(u8, h, 6);
 		p->ttl = LOAD(u8, h, 7);
+		p->tos = (LOAD(u8, h, 0) & 15) << 4 | LOAD(u8, h, 1) >> 4;
 		p->found = 1;
 		l4 = v->l3 + 40;
 		if (next_header(p, &l4, v->end) && next_header(p, &l4, v->end))
@@ -372,7 +374,7 @@ INLINE void emit(struct cpu *cpu, struct view *v, struct packet *p, u8 kind, u8 
 	e->len = v->len;
 	e->mark = v->mark;
 	e->reason = reason;
-	e->table = 0;
+	e->table = p->tos;
 	e->seq = seq;
 	e->uid = v->uid;
 	__builtin_memcpy(&e->t, &p->t, sizeof(e->t));

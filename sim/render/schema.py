@@ -535,6 +535,37 @@ def confirm() -> Schema:
     return _with_defs(_object(document), "nattrace confirm")
 
 
+def watch() -> Schema:
+    """A line of ``watch --json``."""
+    example = {"flow": TEXT, "expected": TEXT, "actual": TEXT}
+    group = {
+        "host": TEXT,
+        "what": {"enum": ["verdict", "translation", "zone", "interface", "others"]},
+        "where": TEXT,
+        "cause": {"enum": ["rule_set_changed", "model_wrong", "unknown"]},
+        "count": COUNT,
+        "last": {"type": "number"},
+        "example": _object(example),
+    }
+    counts: Schema = {"type": "object", "additionalProperties": COUNT}
+    document: Schema = {
+        "schema": {"const": "nattrace/watch/1"},
+        "kind": {"enum": ["progress", "total"]},
+        "seconds": {"type": "number", "minimum": 0},
+        "connections": COUNT,
+        "rate": {"type": "number", "minimum": 0},
+        "agreed": COUNT,
+        "agreed_at_second_look": COUNT,
+        "disagreed": COUNT,
+        "agreement": _maybe("number"),
+        "not_checked": counts,
+        "disagreements": _array(_object(group)),
+        "lost": counts,
+        "renewals": COUNT,
+    }
+    return _with_defs(_object(document), "nattrace watch")
+
+
 SCHEMAS = {
     "why": why,
     "simulate": simulate,
@@ -546,6 +577,7 @@ SCHEMAS = {
     "tour": tour,
     "trace": trace,
     "confirm": confirm,
+    "watch": watch,
     "snapshot": snapshot,
     "lab": lab,
     "labs": labs,

@@ -98,6 +98,7 @@ def test_an_old_snapshot_disagrees_where_the_rules_differ(lab: Lab, tmp_path: Pa
     assert (status, told["disagreed"]) == (1, 5)
     (group,) = told["disagreements"]
     assert (group["host"], group["what"], group["count"]) == ("r", "translation", 5)
+    assert group["cause"] == "rule_set_changed"
     assert "nat POSTROUTING 1" in group["where"] and "203.0.113.7" in group["example"]["expected"]
     assert "203.0.113.1" in group["example"]["actual"] and group["example"]["flow"].startswith("udp 192.168.1.2:2000")
 
@@ -140,6 +141,17 @@ def test_rules_that_change_meanwhile_are_read_again(lab: Lab, tmp_path: Path) ->
     status, told = watched(lab, command=["sh", "-c", script])
     assert (status, told["disagreed"]) == (0, 0) and told["renewals"] >= 1, told
     assert told["agreed"] + told["not_checked"].get("the rule set changed meanwhile", 0) == 20, told
+
+
+def test_chains_that_come_meanwhile_get_taps(lab: Lab) -> None:
+    """A table that is made while it runs: the probes are set anew around its chains."""
+    router = f"ip netns exec {lab.netns('r')}"
+    script = (
+        f"sleep 0.5; {router} iptables -t mangle -A PREROUTING -p udp -j TOS --set-tos 8; {router} iptables -t security -A FORWARD -p udp --dport 53 -j DROP;"
+        f"sleep 5; {shlex.join(sender(lab, 10, 20000, '203.0.113.2', 53))}"
+    )
+    status, told = watched(lab, command=["sh", "-c", script])
+    assert (status, told["agreed"], told["disagreed"], told["not_checked"]) == (0, 10, 0, {}) and told["renewals"], told
 
 
 def test_a_port_in_use_is_looked_at_again(lab: Lab) -> None:

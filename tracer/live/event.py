@@ -88,7 +88,7 @@ EVENT = np.dtype(
         ("status", "<u4"),  # enum ip_conntrack_status
         ("ctmark", "<u4"),
         ("reason", "<u4"),
-        ("table", "<u4"),
+        ("table", "<u4"),  # of a lookup; of a packet its TOS octet (IPv6: traffic class)
         ("seq", "<u4"),  # counts every event of this CPU, lost ones too: a gap is a loss
         ("uid", "<u4"),  # owner of the sending or receiving socket, NO_UID without one
         ("t", TUPLE),  # the headers as they are now

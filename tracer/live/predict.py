@@ -48,6 +48,7 @@ _BOUND = (
     "tcp_seq",
     "tcp_ack",
     "ttl",
+    "tos",
     "len",
     "df",
 )

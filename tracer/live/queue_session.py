@@ -222,7 +222,7 @@ def _fill(row: Any, seen: Seen, netns: int, sequence: int) -> None:
 def _ipv4(row: Any, data: bytes) -> None:
     row["pf"] = 2
     fragment = int.from_bytes(data[6:8], "big")
-    row["ipid"], row["frag"], row["ttl"] = int.from_bytes(data[4:6], "big"), fragment, data[8]
+    row["ipid"], row["frag"], row["ttl"], row["table"] = int.from_bytes(data[4:6], "big"), fragment, data[8], data[1]
     transport = b"" if fragment & FRAGMENT else data[4 * (data[0] & 15) :]
     _transport(row, 2, data[9], data[12:16], data[16:20], transport)
 
@@ -231,7 +231,7 @@ EXTENSIONS = frozenset((0, 43, 60))  # hop-by-hop, routing, destination options:
 
 
 def _ipv6(row: Any, data: bytes) -> None:
-    row["pf"], row["ttl"] = 10, data[7]
+    row["pf"], row["ttl"], row["table"] = 10, data[7], (data[0] & 15) << 4 | data[1] >> 4
     proto, at = data[6], 40
     while proto in EXTENSIONS and at + 8 <= len(data):
         proto, at = data[at], at + 8 * (data[at + 1] + 1)

@@ -57,7 +57,12 @@ def header(event: Any) -> dict[str, Any]:
         out |= {"type": kind, "code": code}
         if kind in (0, 8, 128, 129):
             out |= {"icmp_id": int(row["sport"]), "seq": int.from_bytes(bytes(event["pay"][:2]), "big")}
-    out |= {"ttl": int(event["ttl"]), "len": int(event["len"]), "mark": int(event["mark"])}
+    out |= {
+        "ttl": int(event["ttl"]),
+        "tos": int(event["table"]) & 0xFF,
+        "len": int(event["len"]),
+        "mark": int(event["mark"]),
+    }
     if row["l3num"] != AF_INET6:
         out |= {"df": bool(event["frag"] & 0x4000), "ip_id": int(event["ipid"])}
     if event["frag"] & 0x3FFF:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from .ctevents import NEW, ConntrackEvents
 from .filter import Filter
 from .session import Session
 from .watching.connections import Connection, Connections
-from .watching.expected import DIFFERS, Finding, Judge
+from .watching.expected import AGREED, DIFFERS, Finding, Judge
 from .watching.renewal import Changes
 from .watching.tally import Tally
 from .worlds import Worlds
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from .netns import Namespace
 
 DISAGREED, UNDECIDED = 1, 4
+STREAMS = ("tap", "drop")
 SETTLE = 0.05  # seconds that the last taps of a connection may come after the word that it stays
 RENEW_EVERY = 2.0  # seconds between two snapshots at least: a host that changes all the time is not all we look at
 BEHIND = 20000  # connections waiting to be judged; beyond, they are counted only
@@ -121,16 +123,17 @@ class Watcher:
         self.queue: list[Connection] = []
         self._stack = ExitStack()
         self._stale: set[str] = set()
-        self._renewed = self._looked = 0.0
+        self._renewed = self._looked = -1e9
         self._numbers = 0
+        self._lost: Counter[str] = Counter()
+        self.session: Session | None = None
 
     def __enter__(self) -> Watcher:
         try:
             self.changes = self._stack.enter_context(Changes(self.spaces))
             self.judge = self._judge()
-            self.session = self._stack.enter_context(
-                Session(self.spaces, Filter(fresh=True), ("tap", "drop"), max_rate=MAX_RATE)
-            )
+            self._stack.callback(self._shut)
+            self._open()
             self.events = self._stack.enter_context(ConntrackEvents(self.spaces, kinds=(NEW,)))
         except BaseException:
             self._stack.close()
@@ -143,6 +146,16 @@ class Watcher:
     def close(self) -> None:
         """Nothing of ours stays; safe to repeat."""
         self._stack.close()
+
+    def _open(self) -> None:
+        self.session = Session(self.spaces, Filter(fresh=True), STREAMS, max_rate=MAX_RATE)
+        self.session.open()
+
+    def _shut(self) -> None:
+        if self.session is not None:
+            self._lost.update(self.session.loss())
+            self.session.close()
+        self.session = None
 
     # --- the model
 
@@ -171,6 +184,9 @@ class Watcher:
             self._renewed = time.monotonic()
             return False
         self._renewed, self.renewals = time.monotonic(), self.renewals + 1
+        if self.session is not None and self.session.changed():  # between chains that came no tap lies
+            self._shut()
+            self._open()
         self._stale -= {ns.name for ns in self.spaces}
         return True
 
@@ -178,6 +194,7 @@ class Watcher:
 
     def step(self, timeout: float) -> None:
         """Read both streams, judge what is decided."""
+        assert self.session is not None
         events = self.session.read(0.0 if self.queue else timeout)
         if not self.fixed:
             self._stale |= set(self.changes.happened())
@@ -226,7 +243,23 @@ class Watcher:
             found = self.judge.judge(host, one, table=True)
             if found.state == DIFFERS and not fresh and not self.fixed:
                 found = Finding("unchecked", "it differs, and the snapshot was too old to say why", flow=found.flow)
-            self.tally.add(host, found, second=True)
+            self.tally.add(host, found, True, lambda host=host, one=one: self._cause(host, one))  # type: ignore[misc]
+
+        if not self.fixed:
+            self.judge.forget_table()
+
+    def _cause(self, host: str, one: Connection) -> str:
+        """Of a disagreement: with a snapshot of now the model agrees, or it is wrong all the same."""
+        if not self.fixed:
+            return "model_wrong"
+        if time.monotonic() - self._looked > 5 * RENEW_EVERY:
+            try:
+                self._now = Judge(self._captured(), lambda: 0.0)
+            except (NattraceError, OSError):
+                return "unknown"
+            self._looked = time.monotonic()
+        found = self._now.judge(host, one, table=True)
+        return {DIFFERS: "model_wrong", AGREED: "rule_set_changed"}.get(found.state, "unknown")
 
     def waiting(self) -> bool:
         """Whether connections are still under way or not judged."""
@@ -234,6 +267,7 @@ class Watcher:
 
     def finish(self) -> None:
         """No more events: judge what was decided, count the rest."""
+        assert self.session is not None
         self.session.pause()
         until = time.monotonic() + 2.0
         while time.monotonic() < until and (self.queue or self.connections.ready or self.connections.waiting):
@@ -242,7 +276,8 @@ class Watcher:
 
     def lost(self) -> dict[str, int]:
         """Events that the kernel could not deliver: connections among them are not checked."""
-        return {**self.session.loss(), **self.events.loss()}
+        now = self.session.loss() if self.session is not None else {}
+        return {name: self._lost[name] + now.get(name, 0) for name in STREAMS} | self.events.loss()
 
     def to_json(self, final: bool = False) -> dict[str, Any]:
         return self.tally.to_json(final, self.lost(), self.renewals)

@@ -24,7 +24,7 @@ def test_sizes_are_those_of_the_header() -> None:
 def test_flags_are_those_of_the_header() -> None:
     stated = dict(re.findall(r"F_(\w+) = (\d+)", HEADER))
     assert {name: int(value) for name, value in stated.items()} == {
-        name: getattr(module, name) for name in ("LEARN", "ANY", "FIB", "PCAP", "UID", "IFACE", "MARK")
+        name: getattr(module, name) for name in ("LEARN", "ANY", "FIB", "PCAP", "UID", "IFACE", "MARK", "FRESH")
     }
 
 

@@ -51,6 +51,7 @@ class Connection:
     length: int = 0
     ttl: int = 64
     flags: int = 0
+    tos: int = 0
     outdev: int = 0
     last: int = PRE
     status: int = 0
@@ -66,7 +67,7 @@ class Connection:
 
 
 COLUMNS = ("ts", "ct", "netns", "kind", "hook", "indev", "outdev", "zone", "uid", "mark", "len", "ttl", "tcp_flags",
-           "status", "reason", "ctinfo")  # fmt: skip
+           "status", "reason", "ctinfo", "table")  # fmt: skip
 
 
 @dataclass
@@ -91,7 +92,7 @@ class Connections:
             self._tap(events, number, row)
 
     def _tap(self, events: Any, number: int, row: tuple[Any, ...]) -> None:
-        ts, ct, inum, kind, hook, indev, outdev, zone, uid, mark, length, ttl, flags, status, reason, ctinfo = row
+        ts, ct, inum, kind, hook, indev, outdev, zone, uid, mark, length, ttl, flags, status, reason, ctinfo, tos = row
         netns = self.inums.get(inum)
         if netns is None or not ct or ctinfo != IP_CT_NEW:
             return  # the error that a rule sends about a packet carries its entry too, as RELATED
@@ -112,7 +113,7 @@ class Connections:
             if len(self.open) >= MOST:
                 self.crowded += 1
                 return
-            one = Connection(netns, orig, orig, hook, indev, ts, zone, uid, mark, length, ttl, flags)
+            one = Connection(netns, orig, orig, hook, indev, ts, zone, uid, mark, length, ttl, flags, tos)
             self.open[key] = one
         one.last, one.status, one.reply = hook, status, ends_of(events["r"][number])
         one.zone = zone

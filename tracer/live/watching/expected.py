@@ -29,6 +29,11 @@ from .connections import POST, Connection, Ends
 AGREED, DIFFERS, UNCHECKED = "agreed", "differs", "unchecked"
 VERDICT, TRANSLATION, ZONE, INTERFACE = "verdict", "translation", "zone", "interface"
 ICMP = ("icmp", "icmpv6")
+# matches that look at more of a packet than an event holds: other headers, options, the payload, the frame
+BLIND = re.compile(
+    r"-m (mac|pkttype|string|u32|bpf|tcpmss|ah|esp|sctp|dccp|ipv6header|rt|frag|hbh|dst|cgroup|cpu)\b"
+    r"|--(tcp-option|gid-owner|socket-exists|ecn-tcp-\w+|physdev-\w+)\b"
+)
 # matches whose answer depends on what earlier packets did: no snapshot has it
 REMEMBERING = re.compile(r"-m (limit|hashlimit|recent|quota|connlimit|nfacct|rateest|statistic --mode nth)\b")
 
@@ -66,7 +71,7 @@ def injection(world: World, host: str, one: Connection, device: str | None, at: 
     name = PROTO_NAME.get(one.orig.proto, str(one.orig.proto))
     record: dict[str, Any] = {
         "host": host, "in": device, "proto": name, "src": one.orig.src, "dst": one.orig.dst, "at": at,
-        "ttl": one.ttl or 64, "len": max(one.length, 20),
+        "ttl": one.ttl or 64, "tos": one.tos, "len": max(one.length, 20),
     }  # fmt: skip
     if name in ICMP:
         record |= {"type": one.orig.dport >> 8, "code": one.orig.dport & 255, "icmp_id": one.orig.sport}
@@ -91,8 +96,12 @@ class Judge:
     def __init__(self, world: World, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.alone = {name: World({name: host.with_(conns=(), expectations=())}) for name, host in world.hosts.items()}
-        self.whole = {name: World({name: host}) for name, host in world.hosts.items()}
+        self.whole = {name: World({name: host}) for name, host in world.hosts.items()}  # with the table
         self.devices = {n: {x.ifindex: x.name for x in h.links.values()} for n, h in world.hosts.items()}
+
+    def forget_table(self) -> None:
+        """The entries of the snapshot are of that moment; a big table is not kept for nothing."""
+        self.whole = self.alone
 
     def judge(self, host: str, one: Connection, table: bool = False) -> Finding:
         """``table``: with the entries that the snapshot holds, but for this connection's own."""
@@ -142,8 +151,8 @@ class Judge:
             return Finding(UNCHECKED, f"the model cannot tell: {why}", flow=flow)
         if any(leaf.outcome in ("queued", "stolen") for leaf in leaves):
             return Finding(UNCHECKED, "a program or a target took it over", flow=flow)
-        if remembers := _remembers(world, answer):
-            return Finding(UNCHECKED, f"its rules remember earlier packets ({remembers})", flow=flow)
+        if beyond := _beyond(world, answer):
+            return Finding(UNCHECKED, beyond, flow=flow)
         nearest = min(range(len(found)), key=lambda i: len(found[i]))
         what, expected, actual = found[nearest][0]
         return Finding(DIFFERS, what, expected, actual, _decided(leaves[nearest], what), flow)
@@ -167,13 +176,15 @@ class Judge:
         return found
 
 
-def _remembers(world: World, answer: Answer) -> str:
-    """The first match on the way whose answer depends on earlier packets."""
+def _beyond(world: World, answer: Answer) -> str:
+    """The first match on the way whose answer depends on what neither a snapshot nor an event holds."""
     assert answer.injection is not None
     for leaf in play(world, None, answer.injection, verbose=True).leaves:
         for step in leaf.hops[0].steps if leaf.hops else ():
             if hit := REMEMBERING.search(step.text or ""):
-                return hit[1]
+                return f"its rules remember earlier packets ({hit[1]})"
+            if hit := BLIND.search(step.text or ""):
+                return f"its rules look at what no event tells ({hit[1] or hit[2]})"
     return ""
 
 

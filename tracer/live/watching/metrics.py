@@ -23,11 +23,13 @@ def parse(text: str) -> tuple[str, int]:
 
 def exposition(told: dict[str, Any]) -> str:
     """The document of ``watch --json`` as metrics."""
+    groups = [
+        (_labels(**{k: g[k] for k in ("what", "host", "where", "cause")}), g["count"]) for g in told["disagreements"]
+    ]
     rows = [
         ("nattrace_connections_total", "counter", "New connections seen.", [("", told["connections"])]),
         ("nattrace_agreed_total", "counter", "Connections that became what was predicted.", [("", told["agreed"])]),
-        ("nattrace_disagreed_total", "counter", "Connections that did not, by kind, host and deciding place.",
-         [(_labels(what=g["what"], host=g["host"], where=g["where"]), g["count"]) for g in told["disagreements"]] or [("", 0)]),
+        ("nattrace_disagreed_total", "counter", "Connections that did not, by kind, place and cause.", groups or [("", 0)]),
         ("nattrace_not_checked_total", "counter", "Connections that could not be judged, by reason.",
          [(_labels(reason=why), count) for why, count in told["not_checked"].items()] or [("", 0)]),
         ("nattrace_events_lost_total", "counter", "Events that the kernel could not deliver, by stream.",

@@ -133,7 +133,9 @@ def summary(told: dict[str, Any]) -> str:
     """The end, for people."""
     out = [f"{'AGREED' if not told['disagreed'] else 'DISAGREED'}: {line(told)}", ""]
     for group in told["disagreements"][:ROWS]:
-        out.append(f"OTHERWISE {group['count']}×  {group['what']} on {group['host']}: {clean(group['where'])}")
+        out.append(
+            f"OTHERWISE {group['count']}×  {group['what']} on {group['host']}: {clean(group['where'])} [{group['cause']}]"
+        )
         out.append(f"   expected  {clean(group['example']['expected'])}")
         out.append(f"   kernel    {clean(group['example']['actual'])}")
         out.append(f"   see       nattrace why '{clean(group['example']['flow'])}'")
@@ -160,17 +162,17 @@ def table(told: dict[str, Any]) -> Any:
     head = Text.assemble(("nattrace watch  ", "bold"), line(told))
     grid = Table(box=None, pad_edge=False, header_style="bold")
     grid.add_column("", justify="right")
-    for name in ("what", "host", "decided by", "expected → kernel"):
+    for name in ("what", "host", "decided by", "expected, and the kernel"):
         grid.add_column(name, overflow="ellipsis", no_wrap=True)
     for group in told["disagreements"][:ROWS]:
         e = group["example"]
         grid.add_row(str(group["count"]), group["what"], clean(group["host"]), Text(clean(group["where"])),
-                     Text(f"{clean(e['expected'])} → {clean(e['actual'])}"))  # fmt: skip
+                     Text(f"{clean(e['expected'])}\n{clean(e['actual'])}"))  # fmt: skip
     for why, count in list(told["not_checked"].items())[:ROWS]:
         grid.add_row(
             Text(str(count), style="dim"), Text("not checked", style="dim"), "", Text(clean(why), style="dim"), ""
         )
-    return Group(head, grid, Text("Ctrl-C ends", style="dim"))
+    return Group(head, *([grid] if grid.row_count else []), Text("Ctrl-C ends", style="dim"))
 
 
 __all__ = ["Shown", "line", "shown", "summary", "table"]

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .expected import AGREED, DIFFERS, Finding
 
 GROUPS, REASONS = 200, 100  # kept; what comes beyond is counted under OTHERS
-OTHERS = "others"
+OTHERS, UNKNOWN = "others", "unknown"
 WINDOW = 60.0  # seconds over which the rate is told
 
 
 @dataclass
 class Group:
-    """Disagreements of one kind at one place. ``example``: the first of them."""
+    """Disagreements of one kind at one place. ``example``: the first of them; ``cause``: as ``confirm`` names its classes."""
 
     host: str
     what: str
     where: str
     example: Finding
+    cause: str
     count: int = 0
     last: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         e = self.example
         return {
-            "host": self.host, "what": self.what, "where": self.where, "count": self.count, "last": round(self.last, 3),
-            "example": {"flow": e.flow, "expected": e.expected, "actual": e.actual},
+            "host": self.host, "what": self.what, "where": self.where, "cause": self.cause, "count": self.count,
+            "last": round(self.last, 3), "example": {"flow": e.flow, "expected": e.expected, "actual": e.actual},
         }  # fmt: skip
 
 
@@ -56,13 +58,16 @@ class Tally:
         checked = self.agreed + self.differ
         return self.agreed / checked if checked else None
 
-    def add(self, host: str, finding: Finding, second: bool = False) -> None:
+    def add(
+        self, host: str, finding: Finding, second: bool = False, cause: Callable[[], str] = lambda: UNKNOWN
+    ) -> None:
+        """``cause``: asked once for each new group of disagreements."""
         if finding.state == AGREED:
             self.agreed += 1
             self.second += second
         elif finding.state == DIFFERS:
             self.differ += 1
-            self._group(host, finding)
+            self._group(host, finding, cause)
         else:
             self.miss(finding.what)
 
@@ -71,11 +76,13 @@ class Tally:
         if count:
             self.unchecked[why if why in self.unchecked or len(self.unchecked) < REASONS else OTHERS] += count
 
-    def _group(self, host: str, finding: Finding) -> None:
+    def _group(self, host: str, finding: Finding, cause: Callable[[], str]) -> None:
         key = (host, finding.what, finding.where)
         if key not in self.groups and len(self.groups) >= GROUPS:
             key = (OTHERS, OTHERS, OTHERS)
-        group = self.groups.setdefault(key, Group(*key, finding))
+        if key not in self.groups:
+            self.groups[key] = Group(*key, finding, cause() if key[0] != OTHERS else UNKNOWN)
+        group = self.groups[key]
         group.count, group.last = group.count + 1, time.time()
 
     def rate(self) -> float:
