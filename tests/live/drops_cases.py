@@ -10,10 +10,12 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from .drops_lab import BPF_XDP, MAC, PEER, SCHED_CLS, TCX_EGRESS, TCX_INGRESS, XDP, Lab, Peer
 
+SILENT = "10.7.2.9"  # nobody refuses what is sent there
 Act = Callable[[Lab], None]
 
 
@@ -179,6 +181,16 @@ def _no_echo(lab: Lab) -> None:
     peer.send("A", seq=peer.seq + 1, ack=heard.seq + 1, options=[("Timestamp", (100500, echo))])
 
 
+def _raw_syn(port: int) -> Act:
+    """A SYN as it is, from a program of the client: two of one port's tuple need no two sockets."""
+
+    def act(lab: Lab) -> None:
+        with lab.socket("c", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW, keep=False) as sock, suppress(OSError):
+            sock.sendto(bytes(ip(dst=SILENT) / tcp(sport=port, dport=25)), (SILENT, 0))
+
+    return act
+
+
 def _lsrr() -> Any:
     from scapy.layers.inet import IPOption_LSRR
 
@@ -282,6 +294,8 @@ def _long_option() -> Any:
 
 NFT = "r: iptables-nft "
 LEGACY = "r: iptables-legacy "
+TRACKED = NFT + "-A OUTPUT -m conntrack --ctstate NEW -j ACCEPT"  # tracking is on where a rule asks for it
+SILENCE = f"r: ip neigh add {SILENT} lladdr {MAC['s0']} dev rs"
 HEAR80 = waits("tcp", 80)
 
 ROUTING = (
@@ -413,6 +427,18 @@ NETFILTER = (
          (NFT + "-A INPUT -p tcp -j REJECT --reject-with tcp-reset",)),
 )  # fmt: skip
 
+TABLE = (
+    Case("two clients mapped to one port", "NETFILTER_DROP", frame(lambda: ip(dst=SILENT) / tcp(sport=6000, dport=25)),
+         "conntrack_clash", "could not be confirmed", (NFT + "-t nat -A POSTROUTING -o rs -p tcp -j SNAT --to-source 10.7.2.1:25", SILENCE),
+         frame(lambda: ip(dst=SILENT) / tcp(sport=5001, dport=25))),
+    Case("two programs mapped to one port", "NETFILTER_DROP", _raw_syn(6000), "conntrack_clash", "could not be confirmed",
+         ("c: iptables-nft -t nat -A POSTROUTING -p tcp --dport 25 -j SNAT --to-source 10.7.1.2:25", SILENCE), _raw_syn(5001), "c"),
+    Case("table full, forwarded", "NETFILTER_DROP", sends(5001, "10.7.2.2"), "conntrack_full", "its table is full", (TRACKED,),
+         lambda lab: lab.fill("r")),
+    Case("table full, sent here", "NETFILTER_DROP", sends(5001, "10.7.2.2"), "conntrack_full", "its table is full",
+         (TRACKED.replace("r:", "c:"),), lambda lab: lab.fill("c"), "c"),
+)  # fmt: skip
+
 DEVICES = (
     Case("xdp", "NOT_SPECIFIED", sends(5001), says="XDP program", before=lambda lab: lab.program("r", "rc", XDP, BPF_XDP, 1, generic=True)),
     Case("xdp in the driver", "NOT_SPECIFIED", sends(5001), says="XDP program", before=lambda lab: lab.program("r", "rc", XDP, BPF_XDP, 1)),
@@ -465,4 +491,4 @@ IPV6 = (
     Case("v6: discovery in fragments", "IPV6_NDISC_FRAG", frame(_ndisc_fragment), says="in fragments", v6=True),
 )  # fmt: skip
 
-CASES = (*ROUTING, *NEIGHBOURS, *FRAGMENTS, *TRANSPORT, *TCP, *NETFILTER, *DEVICES, *IPV6)
+CASES = (*ROUTING, *NEIGHBOURS, *FRAGMENTS, *TRANSPORT, *TCP, *NETFILTER, *TABLE, *DEVICES, *IPV6)

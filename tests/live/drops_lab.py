@@ -127,6 +127,12 @@ class Lab:
             sock.listen(8)
         return sock
 
+    def fill(self, host: str) -> None:
+        """Established connections of somebody else, until the host's conntrack table is full."""
+        from ..causes.catalogue import fill
+
+        fill(_Tools(self), host, "10.9.0.66", "192.0.2.", 443, "10.7.2.1", 432000)
+
     def wire(self, dev: str = "c0") -> socket.socket:
         """What puts frames on a wire."""
         sock = self.socket({"c": "c", "r": "r", "s": "s"}[dev[0]], socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
@@ -176,6 +182,19 @@ class Lab:
         with tempfile.TemporaryDirectory() as scratch:
             capture(Path(scratch) / "s", list(names), names=names)
             return load_world(Path(scratch) / "s", strict=True)
+
+
+class _Tools:
+    """The lab as the catalogue of causes knows labs."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def run(self, host: str, *words: str, text: str = "") -> str:
+        with self.lab.at(host):
+            done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{words}: {done.stderr[-300:]}"
+        return done.stdout
 
 
 def sweep() -> None:

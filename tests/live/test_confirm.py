@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,6 +29,8 @@ from ..scenarios.cases import CASES
 from ..scenarios.evidence import Case, Packet
 from ..scenarios.observed import Bench
 from .confirm_lab import spaces_of, watched, world_of
+from .drops_cases import SILENCE, SILENT, _raw_syn, ip
+from .drops_cases import tcp as tcp_header
 from .drops_lab import Lab
 
 pytestmark = kernel
@@ -59,7 +62,10 @@ Act = Callable[[Lab], None]
 
 def udp(dst: str = "10.7.2.2", port: int = 80, ttl: int = 64) -> Act:
     def act(lab: Lab) -> None:
-        with lab.socket("c", socket.AF_INET, socket.SOCK_DGRAM, keep=False) as sock:
+        with (
+            lab.at("c"),
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        ):  # a lookup without route tells its sender's namespace
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
             sock.bind(("10.7.1.2", 40001))
             try:
@@ -79,7 +85,24 @@ def tcp(dst: str = "10.7.2.2", port: int = 80) -> Act:
     return act
 
 
+def twice(send: Callable[[int], Act]) -> Act:
+    """Two connections whose tuples become one; nobody answers the first."""
+
+    def act(lab: Lab) -> None:
+        for port in (5001, 6000):
+            send(port)(lab)
+            time.sleep(0.05)
+
+    return act
+
+
+def syn_frame(port: int) -> Act:
+    return lambda lab: lab.frame(ip(dst=SILENT) / tcp_header(sport=port, dport=25))
+
+
 IPT = "iptables-nft"
+FILL = "fill"
+TRACKED = f"{IPT} -A OUTPUT -m conntrack --ctstate NEW -j ACCEPT"  # tracking is on where a rule asks for it
 MATRIX: dict[str, tuple[str, list[str], Act]] = {
     "SNAT forwarded": ("r", [f"{IPT} -t nat -A POSTROUTING -o rs -j SNAT --to-source 10.7.2.1"], udp()),
     "SNAT local": ("c", [f"{IPT} -t nat -A POSTROUTING -p udp -j SNAT --to-source 10.7.1.2:5000-5010"], udp()),
@@ -113,6 +136,18 @@ MATRIX: dict[str, tuple[str, list[str], Act]] = {
     "queue without listener, forwarded": ("r", [f"{IPT} -A FORWARD -p udp -j NFQUEUE --queue-num 77"], udp()),
     "queue with bypass": ("r", [f"{IPT} -A FORWARD -p udp -j NFQUEUE --queue-num 77 --queue-bypass"], udp()),
     "nobody listens": ("r", [], udp(port=4242)),
+    "hairpin local": ("c", [f"{IPT} -t nat -A OUTPUT -p udp --dport 8080 -j DNAT --to 10.7.1.2:80"], udp("10.9.9.9", 8080)),
+    "rp_filter, for the router itself": ("r", ["ip route add 10.7.1.2/32 via 10.7.2.2 dev rs table 9", "ip rule add to 10.7.1.2 lookup 9 priority 5",
+                                               "sysctl -qw net.ipv4.conf.rc.rp_filter=1"], udp("10.7.1.1")),
+    "no route at all": ("r", [], udp("10.66.0.1")),
+    "no route, local": ("c", ["ip route add unreachable 10.66.0.0/16"], udp("10.66.0.1")),
+    "ttl of a local rule": ("c", [f"{IPT} -t mangle -A OUTPUT -p udp -j TTL --ttl-set 1"], udp()),
+    "queue without listener, local": ("c", [f"{IPT} -A OUTPUT -p udp -j NFQUEUE --queue-num 77"], udp()),
+    "queue with bypass, local": ("c", [f"{IPT} -A OUTPUT -p udp -j NFQUEUE --queue-num 77 --queue-bypass"], udp()),
+    "conntrack clash, forwarded": ("r", [f"{IPT} -t nat -A POSTROUTING -o rs -p tcp -j SNAT --to-source 10.7.2.1:25"], twice(syn_frame)),
+    "conntrack clash, local": ("c", [f"{IPT} -t nat -A POSTROUTING -p tcp --dport 25 -j SNAT --to-source 10.7.1.2:25"], twice(_raw_syn)),
+    "full table, forwarded": ("r", [TRACKED, FILL], udp()),
+    "full table, local": ("c", [TRACKED, FILL], udp()),
 }  # fmt: skip
 UNDO = "\n".join(
     (
@@ -133,6 +168,9 @@ def hosts() -> Iterator[tuple[Lab, list[Namespace]]]:
         lab.up()
         lab.listen("s", "udp", 80)
         lab.listen("s", "tcp", 80)
+        lab.listen("c", "udp", 80)
+        lab.run("r", SILENCE.removeprefix("r: "))
+        lab.run("r", "sysctl -qw net.ipv4.icmp_ratelimit=0")  # one cell is not to use up the errors of the next
         yield lab, stack.enter_context(spaces_of({h: lab.ns(h) for h in "crs"}))
 
 
@@ -144,10 +182,11 @@ def test_matrix(name: str, hosts: tuple[Lab, list[Namespace]]) -> None:
         lab.run(each, UNDO)
     lab.run("r", "sysctl -qw net.ipv4.conf.rc.rp_filter=0 net.ipv4.ip_forward=1")
     for rule in rules:
-        lab.run(host, rule)
+        lab.fill(host) if rule == FILL else lab.run(host, rule)
     world = world_of(spaces)
-    report = watched(spaces, lambda: act(lab), 0.2).judged(world)
-    unknown = name == "queue without listener, forwarded"  # no dump tells who listens to a queue
+    question = understood("udp 10.66.0.1:80 at c", world) if name == "no route, local" else None
+    report = watched(spaces, lambda: act(lab), 0.2).judged(world, question=question)
+    unknown = name.startswith("queue without listener")  # no dump tells who listens to a queue
     assert report.verdict == ("undecided" if unknown else "confirmed"), report.render(160)
     assert not unknown or "takes packets from the queue" in report.text
 

@@ -206,9 +206,11 @@ class Builder:
 
     def _next_chain(self) -> Chain | None:
         """The chain right behind the last tap: it took the packet, for the next tap did not see it any more."""
-        if self.hook is None:
-            found = self.scene.chains(self.netns, self.pf, PRE if self.hop and self.hop.in_dev else OUT)
-            return next((c for c in found if c.kind != "kernel"), None)
+        if self.hook is None:  # in front of the first tap: tracking itself, where that comes first
+            first = PRE if self.hop and self.hop.in_dev else OUT
+            taps = [tap for tap in self.scene.at(self.netns, self.pf, first) if tap.state == ATTACHED]
+            found = [c for c in self.scene.chains(self.netns, self.pf, first) if not taps or c.prio < taps[0].place]
+            return next((c for c in found if c.kind != "kernel"), next(iter(found), None))
         here = [c for c in self.scene.chains(self.netns, self.pf, self.hook) if c.prio > self.prio]
         further = self.scene.chains(self.netns, self.pf, POST) if self.hook in (FWD, OUT) else []
         return next(iter(here or further), None)

@@ -291,6 +291,10 @@ class _Walk:
         self, number: int, host: str, rank: tuple[int, float], theirs: _Section | None, mine: _Section | None
     ) -> None:
         nowhere = self.leaf.reason.code in NOWHERE and self.leaf.at.get("host") == host
+        if (theirs is None or not theirs.text) and nowhere and mine is not None and not mine.text:
+            words = self.leaf.reason.text, "no table has a route"
+            self.add(number, rank, Row(number, host, None, "routing", *words, SAME))
+            return
         if (theirs is None or not theirs.text) and nowhere and mine is not None and not NO_WAY.search(mine.text):
             row = Row(number, host, None, "routing", self.leaf.reason.text, mine.text, DIFFERS, "route")
             self.add(number, rank, row)
