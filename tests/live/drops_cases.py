@@ -185,7 +185,10 @@ def _raw_syn(port: int) -> Act:
     """A SYN as it is, from a program of the client: two of one port's tuple need no two sockets."""
 
     def act(lab: Lab) -> None:
-        with lab.socket("c", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW, keep=False) as sock, suppress(OSError):
+        with (
+            lab.socket("c", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW, keep=False) as sock,
+            suppress(OSError),
+        ):
             sock.sendto(bytes(ip(dst=SILENT) / tcp(sport=port, dport=25)), (SILENT, 0))
 
     return act

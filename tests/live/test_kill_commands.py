@@ -59,7 +59,7 @@ def kill_often(words: list[str], repeats: int, scratch: Path) -> Kills:
             ready = scratch / f"ready{number}"
             command = [*PROGRAM, *words, "--netns", space.name, "--ready-file", str(ready)]
             child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(random.uniform(0.1, 2.5))
+            _random_moment(ready, anywhere=number % 2 == 0)
             assert child.poll() is None, f"{words} ended by itself with status {child.returncode}"
             child.kill()
             child.wait()
@@ -68,6 +68,17 @@ def kill_often(words: list[str], repeats: int, scratch: Path) -> Kills:
             counts.append(traffic.lost())
         broken = list(traffic.failed)
     return Kills([after - before for before, after in pairwise(counts)], remains, broken, early)
+
+
+def _random_moment(ready: Path, anywhere: bool) -> None:
+    """Somewhere from its start on, or (every other time) somewhere when it is in place, however long that takes."""
+    if anywhere:
+        time.sleep(random.uniform(0.1, 2.5))
+        return
+    until = time.monotonic() + 30
+    while not ready.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 1.0))
 
 
 def _remains(bench: Bench, space: netns.Namespace) -> list[str]:
