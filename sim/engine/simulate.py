@@ -299,6 +299,12 @@ def result_json(answer: Answer, ident: Any = None, schema: str = SCHEMA) -> dict
                 "reason": reason_json(head.reason),
             }
         )
+    answers = [[response_json(r, group[0].state) for r in group[0].responses] for group in groups]
+    copies = [plain(group[0].copies, group[0].state) for group in groups]
+    for key, parts in (("responses", answers), ("copies", copies)):
+        if any(part != parts[0] for part in parts):
+            for outcome, part in zip(outcomes, parts, strict=True):
+                outcome[key] = part
     reason = leaf.reason
     if undecided:
         reason = unsure[0] if unsure else _too_many(answer)
@@ -318,12 +324,12 @@ def result_json(answer: Answer, ident: Any = None, schema: str = SCHEMA) -> dict
         "errno": _shared([g[0].errno for g in groups]),
         "reason": reason_json(reason),
         "hops": [hop_json(h, leaf.state) for h in leaf.hops],
-        "responses": [response_json(r, leaf.state) for r in leaf.responses],
+        "responses": [r for r in answers[0] if all(r in other for other in answers)],
         "outcomes": outcomes,
         "assumptions": assumptions,
     }
-    if leaf.copies:
-        result["copies"] = plain(leaf.copies, leaf.state)
+    if any(copies):
+        result["copies"] = [c for c in copies[0] if all(c in other for other in copies)]
     return result
 
 

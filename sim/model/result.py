@@ -70,6 +70,11 @@ class Response:
     at: dict[str, Any] | None = None
     reason: Reason | None = None
 
+    def signature(self) -> tuple[Any, ...]:
+        """What an observer would see of it."""
+        at, ends = self.at or {}, (str(self.packet.get("src")), str(self.packet.get("dst")))
+        return self.kind, self.type, self.code, self.sender, self.outcome, at.get("host"), at.get("interface"), *ends
+
 
 @dataclass(slots=True)
 class Leaf:
@@ -103,5 +108,6 @@ class Leaf:
             tuple(sorted((k, str(v)) for k, v in self.packet.items())),
             self.errno,
             self.reason.code,
-            tuple((r.kind, r.type, r.code, r.sender, r.outcome) for r in self.responses),
+            tuple(response.signature() for response in self.responses),
+            tuple((c.get("outcome"), str(c.get("at"))) for c in self.copies),
         )

@@ -116,7 +116,10 @@ POSSIBLE = _object(
         "outcome": {"enum": OUTCOMES},
         "at": AT,
         "packet": {"$ref": "#/$defs/packet"},
-    }
+        "responses": _array(RESPONSE),
+        "copies": _array({"type": "object"}),
+    },
+    ["probability", "outcome", "at", "packet"],
 )
 
 
