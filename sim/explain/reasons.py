@@ -130,8 +130,8 @@ _add(
 )  # fmt: skip
 _add(
     REASON, "queued", "Handed to a program (NFQUEUE)",
-    "The packet waits in a queue until a program in user space decides; what it decides is beyond the model. A "
-    "snapshot does not say whether anybody listens.",
+    "The packet waits in a queue until a program in user space decides; what it decides is beyond the model. Whether "
+    "anybody listens is in the snapshots that nattrace takes; of others a listener is assumed.",
     "cat /proc/net/netfilter/nfnetlink_queue: a line per queue with a listener; columns 6 and 7 count drops.",
     ("ask the program (fail2ban, suricata, an agent) for its verdict",
      "--queue-bypass lets packets pass while the program is down"),

@@ -1,6 +1,6 @@
 """NFQUEUE and QUEUE: net/netfilter/xt_NFQUEUE.c nfqueue_tg_v3(), nf_queue.c nf_queue().
 
-Whether a program listens on a queue is not part of a snapshot. Without --queue-bypass the packet counts as queued
+Whether a program listens on a queue is in no dump of a tool. Without --queue-bypass the packet counts as queued
 (nobody listening would drop it); with it, nobody is taken to listen, and the packet goes on: the answer says so.
 Where ``meta.json`` lists the queues that have one (``"queues": [0, 5]``), that decides: no listener means ACCEPT with
 --queue-bypass and a silent drop without.

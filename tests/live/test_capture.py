@@ -16,6 +16,7 @@ from nattrace.sim.errors import InputError
 from nattrace.sim.snapshot.load import load_world
 from nattrace.tracer.capture import capture, script
 from nattrace.tracer.capture.anonymize import Scrambler, anonymize
+from nattrace.tracer.lab.netns import inside, path_of
 
 pytestmark = kernel
 
@@ -118,12 +119,22 @@ def test_the_script_captures_the_same(tmp_path: Path) -> None:
     path = tmp_path / "capture.sh"
     path.write_text(script())
     subprocess.run(["sh", "-n", str(path)], check=True)
+    from netfilterqueue import NetfilterQueue
+
     with lab(NET) as bench:
+        with inside(path_of(bench.lab.netns("router"))):
+            queues = [NetfilterQueue(), NetfilterQueue()]
+            for queue, number in zip(queues, (77, 5), strict=True):
+                queue.bind(number, lambda packet: packet.accept())
         snapshot = bench.snapshot(tmp_path / "snap") / "router"
         subprocess.run(
             ["ip", "netns", "exec", bench.lab.netns("router"), "sh", str(path), str(tmp_path / "plain")], check=True
         )
+        for queue in queues:
+            queue.unbind()
     plain = tmp_path / "plain"
+    metas = [json.loads((place / "meta.json").read_text()) for place in (plain, snapshot)]
+    assert [sorted(meta["queues"]) for meta in metas] == [[5, 77], [5, 77]]
     assert files(plain) >= files(snapshot) - {"expect.txt", "nft.json", "xfrm.txt", "neigh-proxy.json"}
     for name in ("link.json", "addr.json", "route.json", "rule.json", "ipset.txt"):
         assert (plain / name).read_text() == (snapshot / name).read_text(), name

@@ -46,6 +46,13 @@ protocols() {
   printf '"protocols": [%s], ' "$numbers"
 }
 cpus() { n=$(getconf _NPROCESSORS_CONF 2>/dev/null) && printf '"cpus": %s, ' "$n"; }
+queues() {
+  file=/proc/net/netfilter/nfnetlink_queue
+  in_ns test -e $file || { printf '"queues": [], '; return 0; }
+  in_ns test -r $file || return 0
+  numbers=$(in_ns cat $file | while read -r number rest; do printf '%s, ' "$number"; done)
+  printf '"queues": [%s], ' "${numbers%, }"
+}
 capture() {
 """
 
@@ -92,8 +99,8 @@ _TAIL = r"""
   fi
   rm -f "$dir/.err"
   netns=null; [ -n "$ns" ] && netns="\"$ns\""
-  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", %s%s"tool": "capture.sh"}\n' \
-    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(cpus)" "$(protocols)" >"$dir/meta.json"
+  printf '{"hostname": "%s", "netns": %s, "kernel": "%s", "captured_at": "%s", %s%s%s"tool": "capture.sh"}\n' \
+    "$(uname -n)" "$netns" "$(uname -r)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$(cpus)" "$(protocols)" "$(queues)" >"$dir/meta.json"
 }
 if [ -n "$NETNS" ]; then
   for ns in $NETNS; do dir=$out/$ns; mkdir -p "$dir"; capture; done

@@ -14,7 +14,7 @@ from typing import Any
 
 from ...sim.errors import InputError, MissingFacility
 from .. import scratch as scratches
-from ..lab.netns import RUN_NETNS
+from ..lab.netns import RUN_NETNS, inside
 from .dump import sysctl_lines, write_dumps
 from .protocols import protocols
 from .wires import segments
@@ -167,7 +167,7 @@ def _fill(home: Path, places: dict[str, str | None], names: dict[str, str], flat
             raise MissingFacility(
                 f"{place}: {error.strerror}", remedy="other namespaces are root's: use sudo"
             ) from None
-        _meta(folder, name, place if path is not None else None)
+        _meta(folder, name, place if path is not None else None, bound_queues(path))
         report.hosts.append(name)
         if unread:
             report.unread[name] = unread
@@ -231,7 +231,19 @@ def _links_in(path: str) -> list[dict[str, Any]]:
         return []
 
 
-def _meta(folder: Path, name: str, netns: str | None) -> None:
+def bound_queues(path: str | None) -> list[int] | None:
+    """The nfqueues that a program has bound in a namespace (net/netfilter/nfnetlink_queue.c seq_show()); None: not to be read."""
+    try:
+        with inside(path):
+            lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
+    except FileNotFoundError:  # the module is not there, and so nobody can have bound one
+        return []
+    except OSError:
+        return None
+    return sorted(int(line.split()[0]) for line in lines if line.strip())
+
+
+def _meta(folder: Path, name: str, netns: str | None, queues: list[int] | None) -> None:
     from nattrace import __version__
 
     data: dict[str, Any] = {
@@ -242,6 +254,8 @@ def _meta(folder: Path, name: str, netns: str | None) -> None:
         "tool": f"nattrace {__version__}",
         "cpus": os.cpu_count(),
     }
+    if queues is not None:
+        data["queues"] = queues
     loaded = protocols()
     if loaded is not None:
         data["protocols"] = loaded

@@ -11,7 +11,7 @@ and nothing was lost. A drawn number is agreed with when what was seen is one of
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ...sim.engine.simulate import plain
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SAME, DIFFERS, NOT_OBSERVED, NOT_PREDICTED = "same", "differs", "not observed", "not predicted"
 DISCARDED = frozenset(("dropped", "rejected", "unreachable"))
+TAKEN = frozenset(("queued", "stolen"))  # what a program or a target makes of it is not predicted
 GOES_ON = frozenset(("ACCEPT", "RETURN", "CONTINUE", "JUMP", "GOTO"))  # verdicts after which the packet goes on
 BY_NETFILTER = frozenset(("dropped_by_rule", "dropped_by_policy", "rejected_by_rule"))
 HEADERS = ("src", "dst", "sport", "dport", "icmp_id", "ttl", "mark")
@@ -102,6 +103,8 @@ def compare(leaf: Leaf, story: Story, observed: frozenset[str]) -> Comparison:
     walk.hops()
     if walk.comparable_end:
         walk.end()
+    if leaf.outcome in TAKEN and story.end.outcome not in (None, "dropped"):
+        walk.taken()
     return Comparison([row for _, row in sorted(walk.rows, key=lambda pair: pair[0])], [*story.incomplete, *walk.open])
 
 
@@ -341,12 +344,8 @@ class _Walk:
         predicted = _ending(leaf.outcome, leaf.at, leaf.reason.code)
         seen = _ending(end.outcome, end.at, end.reason.code) if end.outcome else end.reason.text
         verdict = SAME
-        if leaf.outcome in ("queued", "stolen"):
-            verdict = SAME if end.outcome is None else NOT_OBSERVED if end.outcome == "dropped" else DIFFERS
-            if verdict == NOT_OBSERVED:
-                self.open.append(
-                    f"{leaf.at.get('host')}: whether a program takes packets from the queue (the snapshot does not tell)"
-                )
+        if leaf.outcome in TAKEN:
+            verdict = self._queued()
         elif end.outcome is None:
             verdict = NOT_OBSERVED
         elif leaf.outcome == "delivered" and leaf.at.get("host") == end.at.get("host") and _delivered(story):
@@ -365,6 +364,27 @@ class _Walk:
         host = str(end.at.get("host") or leaf.at.get("host"))
         self.add(number, (END_RANK, 1), Row(number, host, hook, "end", predicted, seen, verdict, key))
         self._answers(number, host)
+
+    def _queued(self) -> str:
+        """Taken and not seen any more is as predicted; all else is up to who takes it."""
+        if self.story.end.outcome is None:
+            return SAME
+        what = "packets from the queue" if self.leaf.outcome == "queued" else "it over"
+        self.open.append(
+            f"{self.leaf.at.get('host')}: whether anybody takes {what}, and what becomes of it, is not predicted"
+        )
+        return NOT_OBSERVED
+
+    def taken(self) -> None:
+        """Behind the place where it was handed over everything may differ."""
+        hook, hops = self.leaf.at.get("hook"), [h for h in self.leaf.hops if h.host in self.observed]
+        last, place = len(hops) - 1, HOOK_RANK.get(str(hook), 0)
+        self.rows = [
+            (rank, replace(row, verdict=NOT_OBSERVED, key="", names=()))
+            if row.verdict == DIFFERS and (rank[0] > last or (rank[0] == last and rank[1] >= place))
+            else (rank, row)
+            for rank, row in self.rows
+        ]
 
     def _answers(self, number: int, host: str) -> None:
         theirs, mine = ([_answer(r) for r in side] for side in (self.leaf.responses, self.story.responses))
