@@ -80,7 +80,7 @@ def _entry(line: str, where: Where, position: int) -> Conn:
     # Only ICMP tuples have an id; what follows them, and every other id, is the entry's own.
     tail_only: dict[str, str] = {} if proto in (ICMP, ICMPV6) else {"id": ""}
     side = -1
-    for word in head[3:]:
+    for word in head[2 if timeout is None else 3 :]:
         key, equals, value = word.partition("=")
         if word[0] == "[":
             flags.add(word.strip("[]"))

@@ -124,3 +124,13 @@ def test_an_expectation_finds_its_master(data):
     assert (found.proto, found.sport, found.dport, found.helper, found.timeout_at) == (6, None, 2021, "ftp", 300.0)
     assert (found.src, found.dst) == (parse_addr("127.0.0.1")[1], parse_addr("10.0.0.9")[1])
     assert found.master == 2
+
+
+def test_an_entry_that_a_flowtable_has_shows_no_seconds():
+    """As conntrack-tools print one of Linux 6.12."""
+    (conn,) = read(
+        "ipv4     2 udp      17 src=10.7.1.2 dst=10.7.2.2 sport=40001 dport=80 src=10.7.2.2 dst=10.7.1.2 sport=80 "
+        "dport=40001 [OFFLOAD] mark=0 use=2 id=430345080\n"
+    )[None]
+    assert (conn.tuples[0].src, conn.tuples[1].sport) == (parse_addr("10.7.1.2")[1], 80)
+    assert conn.timeout_at >= 86400
