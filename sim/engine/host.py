@@ -246,6 +246,8 @@ def receive(run: Run, host_name: str, dev: str, skb: Skb, sender: Port | None = 
     run.hops.append(run.hop)
     ctx = base.at(PRE, dev, None)
     bridge.entered(base, dev, skb, sender)
+    if skb.piece and hook_lists(base.host, skb.family).tracking:
+        skb.piece = 0  # nf_conntrack_defrag(): whole again for everything that follows
     if to is not None and skb.bridge is None:
         return _switch(base, skb, dev, to)
     dst = skb.dst
@@ -336,6 +338,7 @@ def _routing_refused(ctx: Ctx, skb: Skb) -> Fate:
 
 def _local_in(base: Ctx, skb: Skb, dev: str) -> Fate:
     ctx = base.at(IN, dev, None)
+    skb.piece = 0  # ip_local_deliver() puts fragments together
     verdict = run_hook(ctx, skb)
     if verdict.code != ACCEPT:
         fate = stopped(ctx, skb, verdict)
@@ -474,6 +477,7 @@ def _transmit(ctx: Ctx, skb: Skb, local: bool) -> End:
             errno = EMSGSIZE if local and skb.sk else None
             return _close(ctx, skb, Fate("unreachable", name, rt.dev, "POSTROUTING", reason, skb, errno))
         ctx.step("fragmentation", hook=None, note=f"leaves in fragments: {skb.length} bytes, mtu {rt.mtu}")
+        skb.piece = min(skb.piece or skb.length, 20 + (rt.mtu - 20) // 8 * 8)
     nexthop = skb.dst if rt.gateway is None else rt.gateway
     found = neigh.resolve(ctx, rt.dev, nexthop, rt.gateway_family or skb.family, skb.src)
     ctx.step("neighbour", hook=None, text=_neighbour_text(ctx, found, nexthop, rt), where=found.where, note=found.note)

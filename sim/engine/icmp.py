@@ -104,7 +104,7 @@ def icmp_send(ctx: Ctx, skb: Skb, icmp_type: int, code: int, info: int = 0) -> N
         out.icmp_mtu = info
     out.tos = (skb.tos & 0x1E) | 0xC0
     out.inner = _quoted(skb)
-    out.length = min(20 + 8 + skb.length, ICMP_QUOTE)
+    out.length = min(20 + 8 + out.inner.length, ICMP_QUOTE)
     out.sk = Sk(has_file=False)
     _send(ctx, skb, out, "icmp", attach=True)
 
@@ -145,6 +145,7 @@ def _error_source(ctx: Ctx, skb: Skb) -> int:
 def _quoted(skb: Skb) -> Skb:
     inner = skb.copy()
     inner.inner = None if skb.inner is None else skb.inner.copy()
+    inner.length = skb.piece or skb.length
     inner.ct = inner.ctinfo = inner.rt = inner.sk = inner.template = inner.cause = None
     return inner
 

@@ -153,7 +153,7 @@ class _Search:
         if len(table.by_tuple) > self.size:
             for number in range(self.low, self.low + self.size):
                 self._see(reply._replace(**{field: number}), number, zones)
-            for conn_id in table.drawn:
+            for conn_id in tuple(table.drawn):
                 self._see_drawn(conn_id, reply, field)
             return
         wanted = reply._replace(**{field: 0})
@@ -179,9 +179,13 @@ class _Search:
 
     def _see_drawn(self, conn_id: int, reply: Tuple, field: str) -> None:
         conn = self.ctx.hs.ct.entries.get(conn_id)
-        if conn is None:
+        if conn is None or conn_id == self.conn.conn_id or conntrack.expired(self.ctx, conn):
+            return
+        if _same_flow(self.ctx, conn, self.conn):
             return
         for direction in (ORIGINAL, REPLY):
+            if conn.zones[direction] != self.conn.zones[direction]:
+                continue
             other = _settled(self.ctx, conn.tuples[direction])
             port = getattr(other, field)
             if other._replace(**{field: 0}) != reply._replace(**{field: 0}):

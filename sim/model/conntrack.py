@@ -252,7 +252,7 @@ class Expectation:
     proto: int
     src: int | None
     dst: int
-    dport: int
+    dport: Number
     sport: int | None = None
     master: int | None = None
     zone: int = 0

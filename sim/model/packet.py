@@ -117,6 +117,7 @@ class Skb:
         "mss",
         "nf_trace",
         "payload",
+        "piece",
         "pkttype",
         "priority",
         "proto",
@@ -157,6 +158,7 @@ class Skb:
         self.chunk_types: tuple[tuple[int, int], ...] = ()  # sctp: (type, flags)
         self.dccp_type = 0
         self.payload: bytes | None = None
+        self.piece = 0  # size of the first fragment, of a datagram that is under way in fragments
         self.mac_src: int | None = None
         self.mac_dst: int | None = None
         self.mark, self.priority, self.pkttype = 0, 0, PACKET_HOST

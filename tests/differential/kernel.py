@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import time
 from collections.abc import Callable
@@ -236,6 +237,8 @@ class KernelRun:
             result = self.wires.send(record)
         except Endless:
             return Observation(index, record, at=at, endless=True)
+        if result.errno == errno.EADDRINUSE:  # bind(): a socket of an earlier operation has the port
+            return Observation(index, None)
         observation = Observation(index, record, result.errno, seen=result.seen, at=at)
         _complete(record, result)
         observation.finals = _finals(record, result, self._at_edge)

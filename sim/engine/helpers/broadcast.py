@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ...model.addr import AF_INET, BITS
 from ...model.conntrack import ORIGINAL, REPLY, Conn, Expectation, ctinfo2dir
-from ...model.drawn import Drawn
 from ...model.packet import IPPROTO_UDP, Skb
 from ...model.rule import V_ACCEPT, Verdict
 from ..conntrack import expect_related, zone_id
@@ -25,9 +24,6 @@ def help_(ctx: Ctx, skb: Skb, conn: Conn) -> Verdict:
     reply = conn.tuples[REPLY]
     port = ctx.ws.known(reply.dport)
     if not mask:
-        return V_ACCEPT
-    if isinstance(port, Drawn):
-        ctx.run.note(f"{ctx.host.name}: the expectation of {name} is for a drawn port and is left out")
         return V_ACCEPT
     expectation = Expectation(
         reply.family,

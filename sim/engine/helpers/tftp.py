@@ -22,8 +22,8 @@ def help_(ctx: Ctx, skb: Skb, conn: Conn) -> Verdict:
         return V_ACCEPT
     reply, natted = conn.tuples[REPLY], bool(conn.status & IPS_NAT_MASK)
     port, saved = ctx.ws.known(reply.dport), ctx.ws.known(conn.tuples[ORIGINAL].sport)
-    if isinstance(port, Drawn) or isinstance(saved, Drawn):
-        ctx.run.note(f"{ctx.host.name}: the expectation of tftp is for a drawn port and is left out")
+    if isinstance(saved, Drawn):
+        ctx.run.note(f"{ctx.host.name}: the expectation of tftp leads to a drawn port and is left out")
         return V_ACCEPT
     expectation = Expectation(
         reply.family,
