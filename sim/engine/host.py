@@ -212,6 +212,8 @@ def _send_errno(skb: Skb, verdict: Verdict) -> int | None:
         return int(verdict.text.split()[1])
     if skb.sk is None or (skb.proto == 6 and skb.tcp_flags == TCP_SYN_ONLY):
         return None
+    if verdict.reason == "queue_without_listener":
+        return None  # nf_queue() frees the packet and calls that no error
     return EPERM
 
 

@@ -171,4 +171,16 @@ def bound_to_devices() -> list[Case]:
     ]
 
 
-CASES = [*selectors(), *reroutes(), *output_nat(), *late_errors(), *bound_to_devices()]
+def unheard_queues() -> list[Case]:
+    """nf_queue() frees what no program takes, and the sender is told nothing."""
+    rules = (
+        "-t mangle -A OUTPUT -p udp -j NFQUEUE --queue-num 77",
+        "-t mangle -A OUTPUT -p icmp -j NFQUEUE --queue-num 77 --queue-bypass",
+        "-t filter -A OUTPUT -p tcp -j NFQUEUE --queue-num 77",
+        *states("POSTROUTING"),
+    )
+    talk = (out(), ping("h", None, "9.9.9.9"), tcp("h", None, "9.9.9.9:80"), udp("h:w1", "10.1.0.9:1", "9.9.9.9:2"))
+    return [two("a queue that nobody hears", rules, (), *talk)]  # fmt: skip
+
+
+CASES = [*selectors(), *reroutes(), *output_nat(), *late_errors(), *bound_to_devices(), *unheard_queues()]
