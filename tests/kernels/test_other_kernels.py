@@ -15,6 +15,15 @@ CHECK = Path(__file__).with_name("check_probes.py")
 WAY = ["rx", "PREROUTING -199", "PREROUTING -149", "PREROUTING -99", "FORWARD -1", "FORWARD 1", "POSTROUTING 101", "tx"]
 
 
+LIVE = CHECK.parents[1] / "live"
+NETLINK = (
+    "test_owner_tables.py",
+    "test_conntrack_events.py",
+    "test_rule_trace.py",
+    "test_queue_taps.py",
+    "test_queue_trace.py",
+)
+FLOWTABLES = Path(__file__).with_name("check_flowtable.py")
 KERNELS = os.environ.get("NATTRACE_KERNELS", "5.10,6.1,6.12,backports").split(",")
 
 
@@ -37,3 +46,24 @@ def test_a_kernel_tells_what_the_others_tell(kernel_name: str) -> None:
     assert told["marks"] == [7]
     assert told["drop"] == [None if release < (5, 17) else "SKB_DROP_REASON_NETFILTER_DROP"]
     assert told["lost"] == 0
+
+
+@pytest.mark.parametrize("file", NETLINK)
+@pytest.mark.parametrize("kernel_name", KERNELS)
+def test_the_netlink_half(kernel_name: str, file: str) -> None:
+    """Owner tables, conntrack events, rule traces and queues: the live tests of each, run inside that kernel."""
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(LIVE / file)]
+    command = [os.environ[RUNNER], "--timeout", "1500", kernel_name, "--", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700, cwd=LIVE.parents[1])
+    print(kernel_name, file, done.stdout.strip().splitlines()[-1:])
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kernel_name", [k for k in KERNELS if k not in ("5.10", "6.1")])
+def test_a_flowtable_is_a_bypass(kernel_name: str) -> None:
+    """What it forwards no hook sees: ``confirm`` names it, where a rule of FORWARD should have dropped it."""
+    command = [os.environ[RUNNER], kernel_name, "--", sys.executable, str(FLOWTABLES)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
+    assert (told["verdict"], told["class"], told["first"]) == ("disagrees", "bypassed", ["r", None, "hooks"]), told
