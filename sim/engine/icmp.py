@@ -329,10 +329,12 @@ def tee(ctx: Ctx, skb: Skb, gateway: int, oif: str | None) -> None:
     rt = routing.output(ctx, family=skb.family, dst=gateway, oif=oif, tos=skb.tos)
     if rt.errno:
         return
-    # The copy keeps its own destination but goes to the gateway's neighbour.
+    # The copy keeps its own destination but goes to the gateway, or to the gateway of the route that leads there
+    # (FLOWI_FLAG_KNOWN_NH: rt_set_nexthop() fills in what has none).
     from ..record import replace
 
-    copy.rt = replace(rt, gateway=gateway if rt.kind == "unicast" else rt.gateway, gateway_family=skb.family)
+    known = rt.kind != "unicast" or rt.gateway is not None
+    copy.rt = rt if known else replace(rt, gateway=gateway, gateway_family=skb.family)
     emit_copy(ctx, copy)
 
 

@@ -39,6 +39,10 @@ CASES = [
                                "-t mangle -A FORWARD -p udp --dport 3 -j TEE --gateway 10.0.0.77", "-t mangle -A OUTPUT -p udp --dport 4 -j TEE --gateway 10.0.0.77",
                                "-t mangle -A INPUT -p udp --dport 5 -j TEE --gateway 10.0.0.77", *states("OUTPUT"), *states("POSTROUTING"), MASQ),
          [*[udp("g:eth0", f"{C}:1", f"9.9.9.9:{n}") for n in (1, 2, 3)], udp("g", None, "9.9.9.9:4"), udp("g:eth0", f"{C}:1", "10.0.0.1:5"), reply(0)]),
+    Case("hooks: TEE to a gateway behind a gateway", {
+        "g": host({"eth0": "192.168.1.1/24", "eth1": "10.0.0.1/24"}, "-t mangle -A PREROUTING -p udp --dport 1 -j TEE --gateway 172.16.5.5", routes=("default via 10.0.0.2",)),
+        "b": host({"eth0": "10.0.0.2/24", "eth1": "10.9.0.1/24"}, *states("FORWARD"), routes=("default via 10.9.0.9", "192.168.1.0/24 via 10.0.0.1"))},
+         [udp("g:eth0", f"{C}:1", "192.168.1.77:1"), udp("g:eth0", f"{C}:1", "9.9.9.9:1")], segments={"m": ["g:eth1", "b:eth0"]}),
     Case("hooks: TPROXY", {"g": host({"eth0": "192.168.1.1/24", "eth1": "10.0.0.1/24"}, "-t mangle -A PREROUTING -i eth0 -p udp --dport 53 -j TPROXY --on-port 8153 --on-ip 127.0.0.1 --tproxy-mark 1",
         "-t mangle -A PREROUTING -i eth0 -p udp --dport 53 -m mark --mark 1", "-t mangle -A PREROUTING -i eth0 -p tcp --dport 80 -j TPROXY --on-port 8080 --tproxy-mark 1",
         "-t filter -A INPUT", "-t filter -A FORWARD", routes=("default via 10.0.0.2", "local default dev lo table 100"), policy=("pref 100 fwmark 1 lookup 100",)),
