@@ -13,10 +13,11 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from .flow import AF_INET6, FlowKey, protocol_name
-from .nfnl.sock import InNetns, Nfnl
+from .nfnl.sock import InNetns, Nfnl, Refused
 from .nfnl.wire import (
     CTNETLINK,
     GROUP_CT_DESTROY,
@@ -29,7 +30,7 @@ from .nfnl.wire import (
 )
 
 NEW, UPDATE, DESTROY = "new", "update", "destroy"
-MSG_NEW, MSG_GET, MSG_DELETE = 0, 1, 2  # enum cntl_msg_types
+MSG_NEW, MSG_GET, MSG_DELETE, MSG_GET_STATS = 0, 1, 2, 5  # enum cntl_msg_types
 BUFFER = 4 << 20
 STATUS = (
     "EXPECTED", "SEEN_REPLY", "ASSURED", "CONFIRMED", "SRC_NAT", "DST_NAT", "SEQ_ADJUST", "SRC_NAT_DONE",
@@ -151,6 +152,7 @@ class ConntrackEvents:
         self.sockets: list[Nfnl] = []
         try:
             for netns in namespaces:
+                _await_module(netns)
                 self.sockets.append(Nfnl(netns, [groups[kind] for kind in kinds], buffer))
         except BaseException:
             self.close()
@@ -190,6 +192,15 @@ class ConntrackEvents:
     def loss(self) -> dict[str, int]:
         """Messages that the kernel threw away because they were not read in time."""
         return {"ctnetlink": sum(sock.lost() for sock in self.sockets)}
+
+
+def _await_module(netns: InNetns | None) -> None:
+    """Subscribing makes the kernel load nf_conntrack_netlink, and does not wait for it (nfnetlink_bind()); a request does.
+
+    Until it is there no event is made: the first connections would be missed.
+    """
+    with Nfnl(netns) as sock, suppress(Refused):
+        sock.get(CTNETLINK << 8 | MSG_GET_STATS, 0)
 
 
 def entries(netns: InNetns | None = None, family: int = 0) -> list[ConntrackEvent]:
