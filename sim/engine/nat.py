@@ -146,6 +146,7 @@ def follow_master(ctx: Ctx, conn: Conn, master: Conn, expectation: Expectation) 
     other = master.tuples[1 - expectation.direction]
     conn = _setup(ctx, conn, NatRange(other.dst, other.dst, flags=NF_NAT_RANGE_MAP_IPS), MANIP_SRC)
     port = expectation.saved_port if expectation.saved_port is not None else expectation.dport
+    assert isinstance(port, int)  # whoever announces a drawn port says what it leads to
     flags = NF_NAT_RANGE_MAP_IPS | NF_NAT_RANGE_PROTO_SPECIFIED
     return _setup(ctx, conn, NatRange(other.src, other.src, port, port, flags=flags), MANIP_DST)
 

@@ -197,7 +197,7 @@ def _rules(worlds: Worlds, world: World, spaces: list[Namespace], question: Ques
     from .rule_steps import Rules
 
     worlds.know(world)
-    return Rules(spaces, _any(question, question.flow), options, worlds, _tuples(trial))
+    return Rules(spaces, _any(question, question.flow()), options, worlds, _tuples(trial))
 
 
 def _tuples(trial: Trial) -> list[FlowKey]:

@@ -107,10 +107,12 @@ def _hop_of(data: Any) -> HopRules | None:
         return None
     steps = []
     for item in data["steps"]:
-        words = {k: None if item[k] is None else str(item[k]) for k in FIELDS if k not in ("rule", "handle")}
-        numbers = {k: None if item[k] is None else int(item[k]) for k in ("rule", "handle")}
-        stage = words.pop("stage") or ""
-        steps.append(Step(words.pop("hook"), stage, matched=True, **words, **numbers))
+        told: dict[str, Any] = {
+            k: None if item[k] is None else str(item[k]) for k in FIELDS if k not in ("rule", "handle")
+        }
+        told |= {k: None if item[k] is None else int(item[k]) for k in ("rule", "handle")}
+        stage = told.pop("stage") or ""
+        steps.append(Step(told.pop("hook"), stage, matched=True, **told))
     return HopRules(tuple(steps), frozenset(map(str, data["sure"])))
 
 

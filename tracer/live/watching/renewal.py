@@ -39,8 +39,10 @@ class Changes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sock in (*self.tables, *self.routes):
-            sock.close()
+        for table in self.tables:
+            table.close()
+        for route in self.routes:
+            route.close()
 
     def happened(self) -> list[str]:
         """Names of the namespaces that changed since the last question."""
