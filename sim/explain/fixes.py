@@ -156,6 +156,7 @@ class Search:
         if not any(len(f.edits) == 1 for f in self.works):
             onward = self.sweep(start)
         self.budget = max(self.budget, MAX_TRIALS // 2)
+        self.until = max(self.until, time.process_time() + BEYOND)  # the usual pairs are tried on a slow machine too
         self.drain()
         if not self.works:  # nothing usual is enough on top of anything usual
             self.queue += onward

@@ -297,6 +297,19 @@ def _guessed_gateway(scene: Scene) -> Iterator[Candidate]:
         yield _candidate(edit, unlikely=1, guess=f"if {gateway} is the gateway")
 
 
+def _out_of_the_loop(scene: Scene) -> Iterator[Candidate]:
+    """A default route by the uplink of a host that sends the packet back, over a gateway that nobody names: a guess."""
+    for name in dict.fromkeys(hop.host for hop in scene.leaf.hops if hop.in_dev is not None):
+        host = scene.world.hosts[name]
+        for address in host.addresses:
+            inside = scene.world.segment_of(name, address.dev) is not None
+            if address.family != AF_INET or address.plen > 30 or address.local >> 24 == 127 or inside:
+                continue
+            gateway = format_addr(AF_INET, address.network.value + (1 << (32 - address.plen)) - 2)
+            edit = RouteEdit(name, f"default via {gateway} dev {address.dev}", "replace")
+            yield _candidate(edit, unlikely=1, guess=f"if {gateway} is the gateway of {address.dev}")
+
+
 def _by_uplink(scene: Scene) -> Iterator[Candidate]:
     """Answers out of the interface the request came in by, over a gateway that nobody names."""
     asked = scene.trial.asked
@@ -357,6 +370,7 @@ _MAKERS: dict[str, tuple[Any, ...]] = {
     "conntrack_invalid": (_track,),
     "conntrack_full": (room,),
     "no_route": (_guessed_gateway,),
+    "looped": (_out_of_the_loop,),
     "asymmetric_return": (_by_uplink,),
     "ttl_exceeded": (_more_ttl,),
     "neighbour_failed": (_answer_for,),

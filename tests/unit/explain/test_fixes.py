@@ -110,3 +110,11 @@ def test_the_decision_that_sent_an_answer_the_other_way_is_marked() -> None:
     ((phase, hop, step), _) = answer.diagnosis[0].places[0]
     assert answer.trial.back is not None
     assert phase == REPLY and answer.trial.back.hops[hop].steps[step].stage == "routing"
+
+
+def test_a_loop_is_left_by_the_uplink_of_the_host_that_turns_back() -> None:
+    home = Path(__file__).resolve().parents[3] / "docs" / "causes" / "routing-loop" / "snapshot"
+    answer = nt.load(home).why("udp 10.0.0.2:4000 -> 198.51.100.9:53 at client", sample=0)
+    best = next(f for f in answer.fixes if f["result"] == "works")
+    assert best["commands"][0] == "ip route replace default via 203.0.113.254 dev eth1" and best["host"] == "b"
+    assert best["text"].startswith("if 203.0.113.254 is the gateway of eth1")
