@@ -94,6 +94,9 @@ def _compare_all(kernel: KernelRun, simulator: Any, situation: dict[str, Any], v
     for index, op in enumerate(situation["packets"]):
         if kernel.impatient():
             break
+        if kernel.wires.astray:
+            verdict.stats["ended: a connect() chose another address than its datagram had"] += 1
+            break
         observation = kernel.step(index, op)
         learn_sequence(observation)
         if observation.record is None:

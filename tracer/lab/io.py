@@ -116,6 +116,7 @@ class Wires:
         self.kept: list[socket.socket] = []
         self.connections: dict[tuple[Any, ...], socket.socket] = {}
         self.openings: dict[tuple[Any, ...], socket.socket] = {}
+        self.astray = False  # a kept socket has another address than its datagram was sent from
         self.begun: dict[tuple[Any, ...], float] = {}  # when each of them sent its SYN
         self.pending: dict[tuple[str, str, bytes], float] = {}
         self.neighbour_wait = neighbour_wait
@@ -265,6 +266,7 @@ class Wires:
                 _as_user(uid, record.get("gid", uid) or 0)
                 try:
                     sock = self._local_socket(proto, record)
+                    scout = self._local_socket(proto, record) if proto in (17, 136) and not record.get("src") else None
                     stand_in = (
                         socket.socket(socket.AF_INET, socket.SOCK_STREAM)
                         if proto == 6 and not is_connect(record)
@@ -275,15 +277,29 @@ class Wires:
             except OSError as error:
                 return error.errno or errno.EINVAL
             ready = self._repaired(stand_in, record) if stand_in is not None and record.get("src") else None
+            source = self._source(scout, record) if scout is not None else None
             code = self._local_send(sock, proto, record)
             kept = self._keep(sock, stand_in, ready, proto, record, code)
             if kept is not None:
+                self.astray = self.astray or source not in (None, kept.getsockname()[0])
                 self.kept.append(kept)
                 if proto == 6:
                     self.connections[flow] = kept
                     if is_connect(record):
                         self.openings[flow], self.begun[flow] = kept, time.monotonic()
             return code
+
+    def _source(self, scout: socket.socket, record: dict[str, Any]) -> str | None:
+        """The address that routing chooses now. A datagram changes that: while its gateway is asked for by ARP, another
+        default route or leg is taken (fib_select_default(), fib_good_nh()), also by the connect() that follows."""
+        with scout:
+            try:
+                self._options(scout, record)
+                self._bind(scout, record, True)
+                scout.connect((record["dst"], record["dport"]))
+                return str(scout.getsockname()[0])
+            except OSError:
+                return None
 
     def _keep(self, sock: socket.socket, stand_in: socket.socket | None, ready: socket.socket | None, proto: int,
               record: dict[str, Any], code: int | None) -> socket.socket | None:  # fmt: skip
@@ -398,12 +414,7 @@ class Wires:
     def _local_send(self, sock: socket.socket, proto: int, record: dict[str, Any]) -> int | None:
         sock.setblocking(False)
         try:
-            if record.get("mark"):
-                sock.setsockopt(socket.SOL_SOCKET, SO_MARK, record["mark"])
-            if record.get("oif"):
-                sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, record["oif"].encode() + b"\0")
-            if record.get("tos"):
-                sock.setsockopt(socket.SOL_IP, socket.IP_TOS, record["tos"])
+            self._options(sock, record)
             if record.get("ttl"):
                 sock.setsockopt(socket.SOL_IP, socket.IP_TTL, record["ttl"])
                 if sock.type != socket.SOCK_STREAM:
@@ -428,6 +439,16 @@ class Wires:
         except OSError as error:
             return error.errno
         return None
+
+    @staticmethod
+    def _options(sock: socket.socket, record: dict[str, Any]) -> None:
+        """What a route depends on."""
+        if record.get("mark"):
+            sock.setsockopt(socket.SOL_SOCKET, SO_MARK, record["mark"])
+        if record.get("oif"):
+            sock.setsockopt(socket.SOL_SOCKET, SO_BINDTODEVICE, record["oif"].encode() + b"\0")
+        if record.get("tos"):
+            sock.setsockopt(socket.SOL_IP, socket.IP_TOS, record["tos"])
 
     def _device(self, host: str, index: int) -> str:
         """Interface name of an index."""
