@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ....sim.render.style import clean
@@ -112,6 +113,9 @@ def shown(options: dict[str, Any], watcher: Watcher) -> Shown:
         kind = Json
     elif sys.stderr.isatty() and sys.stdout.isatty() and not options["plain"]:
         kind = Live
+        if find_spec("rich") is None:
+            kind = Lines
+            print("nattrace: lines instead of a view: rich is missing (pip install 'nattrace[live]')", file=sys.stderr)
     return kind(watcher, options)
 
 
