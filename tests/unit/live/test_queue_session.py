@@ -25,7 +25,7 @@ def test_a_packet_becomes_an_event() -> None:
     row = event()
     assert (row["kind"], row["hook"], row["prio"], row["indev"], row["outdev"], row["pf"]) == (KIND.tap, 2, -1, 2, 3, 2)
     assert header(row) == {
-        "proto": "udp", "src": "10.7.1.2", "dst": "10.7.2.2", "sport": 40001, "dport": 9999, "ttl": 63, "len": 29, "mark": 7,
+        "proto": "udp", "src": "10.7.1.2", "dst": "10.7.2.2", "sport": 40001, "dport": 9999, "ttl": 63, "tos": 0, "len": 29, "mark": 7,
         "df": True, "ip_id": 46747,
     }  # fmt: skip
     assert row["ct"] == 0
