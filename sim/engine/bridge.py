@@ -15,11 +15,8 @@ from . import neigh, routing
 from .rt import Rt
 from .run import Ctx
 
-FAKE = (
-    "switched"  # kind of the route that a switched frame carries (DST_FAKE_RTABLE): enough for targets, leads nowhere
-)
-
-
+# kind of the route that a switched frame carries (DST_FAKE_RTABLE): enough for targets, leads nowhere
+FAKE = "switched"
 OUTSIDE = Port("", "")  # somebody behind the bridge whom the snapshot does not have
 
 
@@ -114,26 +111,36 @@ def arriving(ctx: Ctx, bridge: str, dev: str, skb: Skb) -> tuple[Port | None, Po
     the bridge's network, whom a sender asks for directly; else the bridge's.
     """
     host, family = ctx.host, skb.family
-    me = Port(host.name, bridge)
+    me, whom = Port(host.name, bridge), f"{host.name}: the frame that comes in by {dev} is taken to be addressed to"
     segment = ctx.run.world.segment_of(host.name, bridge)
     behind = [m for m in (segment.members if segment else ()) if m != me and port_of(ctx, me, m) == dev]
     sender = behind[0] if len(behind) == 1 else None
     if host.addresses_of(bridge, family):
         rt = routing.output(ctx, family=family, dst=skb.dst)
         if rt.kind != "unicast" or rt.dev != bridge or rt.gateway is not None:
+            ctx.run.note(f"{whom} {host.name}")
             return sender, None
     found = neigh.resolve(ctx, bridge, skb.dst, family)
-    return sender, OUTSIDE if found.kind == "edge" else found.port
+    to = OUTSIDE if found.kind == "edge" else found.port
+    ctx.run.note(f"{whom} {'its destination' if to else host.name}")
+    return sender, to
 
 
 def shut_out(ctx: Ctx, bridge: str, skb: Skb, out: str | None) -> str | None:
-    """should_deliver(): why the bridge does not send the frame out of ``out``, or None."""
+    """should_deliver(): why the bridge does not send the frame out of ``out``, or None.
+
+    Where a port is not known: what is turned to its own sender goes back by the port it came in on, whichever that is.
+    """
     came = skb.bridge.physin if skb.bridge is not None else None
-    if out is None or came != out:
+    if came != out if came and out else skb.src != skb.dst:
         return None
-    port = ctx.host.links[out]
-    return (
-        None
-        if port.hairpin
-        else f"{bridge} of {ctx.host.name} sends no frame back out of the port it came in on ({out})"
+    port = came or out
+    modes = {link.hairpin for link in ports(ctx, bridge) if port in (None, link.name)}
+    text = (
+        f"{bridge} of {ctx.host.name} sends no frame back out of the port it came in on ({port or 'not known which'})"
     )
+    if len(modes) > 1:
+        return (
+            text if ctx.unknown(f"which port of {bridge} it came in on is not known: {text}", "missing_input") else None
+        )
+    return None if modes == {True} else text

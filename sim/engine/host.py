@@ -303,7 +303,7 @@ def _switch(base: Ctx, skb: Skb, dev: str, to: Port) -> End:
     fwd = base.at(FWD, dev, dev)
     fwd.step("bridge", hook=None, text=f"{dev} switches the frame to {bridge.words(out, to)}")
     if why := bridge.shut_out(base, dev, skb, out):
-        reason = Reason("bridge_hairpin_off", why, base.host.links[out or ""].where)
+        reason = Reason("bridge_hairpin_off", why, base.host.links[out or dev].where)
         return _close(fwd, skb, Fate("dropped", name, dev, None, reason, skb))
     if came is not None:
         skb.bridge = came._replace(switched=True, physout=out)

@@ -8,14 +8,16 @@ connection table, before it counts as a disagreement.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections import Counter
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...sim.errors import InputError, NattraceError
+from ...sim.errors import NattraceError
 from .. import scratch as scratches
 from . import netns, run
 from .confirm import _known, captured
@@ -168,8 +170,6 @@ class Watcher:
     def _captured(self) -> Any:
         self._numbers += 1
         target = self.scratch / f"snapshot-{self._numbers % 2}"
-        import shutil
-
         shutil.rmtree(target, ignore_errors=True)
         return captured(target, self.spaces)
 
@@ -243,8 +243,7 @@ class Watcher:
             found = self.judge.judge(host, one, table=True)
             if found.state == DIFFERS and not fresh and not self.fixed:
                 found = Finding("unchecked", "it differs, and the snapshot was too old to say why", flow=found.flow)
-            self.tally.add(host, found, True, lambda host=host, one=one: self._cause(host, one))  # type: ignore[misc]
-
+            self.tally.add(host, found, True, partial(self._cause, host, one))
         if not self.fixed:
             self.judge.forget_table()
 
@@ -283,4 +282,4 @@ class Watcher:
         return self.tally.to_json(final, self.lost(), self.renewals)
 
 
-__all__ = ["InputError", "Watcher", "watch"]
+__all__ = ["Watcher", "watch"]

@@ -87,6 +87,16 @@ class TestHairpin:
         assert (result["outcome"], result["reason"]["code"]) == ("dropped", "bridge_hairpin_off")
         assert result["reason"]["where"] == "node/link.json"
 
+    def test_without_the_other_hosts_what_is_turned_to_its_sender_goes_nowhere(self) -> None:
+        """Which port it is nobody needs to know: none is in hairpin mode; where some are, nobody can tell."""
+        alone = World({"node": self.net.hosts["node"]})
+        question = ("node", "cni0", "10.244.1.2", "10.96.0.20")
+        result = ask(alone, *question, dport=80)
+        assert (result["outcome"], result["reason"]["code"]) == ("dropped", "bridge_hairpin_off")
+        assert any("taken to be addressed to node" in text for text in result["assumptions"])
+        assert ask(HairpinEdit("node", "port1").apply(alone), *question, dport=80)["certainty"] == "unknown"
+        assert ask(alone, "node", "cni0", "10.244.1.3", "10.96.0.20", dport=80)["outcome"] == "left"
+
     def test_but_out_of_a_port_in_hairpin_mode(self) -> None:
         result = ask(HairpinEdit("node", "port1").apply(self.net), "pod", None, "10.244.1.2", "10.96.0.20", dport=80)
         assert (result["outcome"], result["packet"]["src"]) == ("delivered", "10.244.1.1")

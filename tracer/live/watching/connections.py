@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..ctevents import ConntrackEvent
-from ..event import HOOKS, KIND, NO_UID
+from ..event import KIND, NO_UID
 
 PRE, IN, FORWARD, OUT, POST = range(5)
 IP_CT_NEW = 2
@@ -35,8 +35,8 @@ class Ends(NamedTuple):
 class Connection:
     """What was seen of one. ``hook``/``indev``/``outdev``: where the packet began, came in, and was last about to leave.
 
-    ``confirmed``: the kernel kept it; ``reason``: the kernel's number of why the packet was freed instead. ``seen``: by a
-    tap (a host whose chains are elsewhere has none where the connection begins).
+    ``confirmed``: the kernel kept it. ``seen``: by a tap (a host whose chains are elsewhere has none where the connection
+    begins).
     """
 
     netns: int
@@ -56,7 +56,6 @@ class Connection:
     last: int = PRE
     status: int = 0
     confirmed: bool = False
-    reason: int | None = None
     seen: bool = True
     changed: bool = False  # the rule set was another one before it was done
 
@@ -67,7 +66,7 @@ class Connection:
 
 
 COLUMNS = ("ts", "ct", "netns", "kind", "hook", "indev", "outdev", "zone", "uid", "mark", "len", "ttl", "tcp_flags",
-           "status", "reason", "ctinfo", "table")  # fmt: skip
+           "status", "ctinfo", "table")  # fmt: skip
 
 
 @dataclass
@@ -92,7 +91,7 @@ class Connections:
             self._tap(events, number, row)
 
     def _tap(self, events: Any, number: int, row: tuple[Any, ...]) -> None:
-        ts, ct, inum, kind, hook, indev, outdev, zone, uid, mark, length, ttl, flags, status, reason, ctinfo, tos = row
+        ts, ct, inum, kind, hook, indev, outdev, zone, uid, mark, length, ttl, flags, status, ctinfo, tos = row
         netns = self.inums.get(inum)
         if netns is None or not ct or ctinfo != IP_CT_NEW:
             return  # the error that a rule sends about a packet carries its entry too, as RELATED
@@ -100,7 +99,6 @@ class Connections:
         one = self.open.get(key)
         if kind == KIND.drop:
             if one is not None:
-                one.reason = reason
                 self._finish(key, one)
             return
         orig = ends_of(events["o"][number])
@@ -152,8 +150,11 @@ class Connections:
 
     def done(self, settle: Callable[[Connection], bool]) -> list[Connection]:
         """Those that ended or were confirmed, once ``settle`` lets them go (their last taps may come after the word)."""
-        now = [one for one in self.ready if settle(one)]
-        self.ready = [one for one in self.ready if not settle(one)]
+        now: list[Connection] = []
+        later: list[Connection] = []
+        for one in self.ready:
+            (now if settle(one) else later).append(one)
+        self.ready = later
         self._overdue()
         return now
 
@@ -199,4 +200,4 @@ def _ends(side: Any) -> Ends:
     return Ends(side.proto, src, dst, side.sport or 0, side.dport or 0)
 
 
-__all__ = ["HOOKS", "Connection", "Connections", "Ends"]
+__all__ = ["Connection", "Connections", "Ends"]

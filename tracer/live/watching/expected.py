@@ -91,7 +91,8 @@ def injection(world: World, host: str, one: Connection, device: str | None, at: 
 
 
 class Judge:
-    """One per rule set. ``worlds``: host -> its world alone; ``devices``: host -> interface index -> name."""
+    """One per snapshot. ``alone``: host -> its world without entries; ``whole``: with them; ``devices``: host -> interface
+    index -> name. ``clock``: seconds since the snapshot."""
 
     def __init__(self, world: World, clock: Callable[[], float]) -> None:
         self.clock = clock
