@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...sim.errors import NattraceError
 from .. import scratch as scratches
-from . import netns, run
-from .confirm import _known, captured
+from . import run
+from .confirm import _spaces, captured
 from .ctevents import NEW, ConntrackEvents
 from .filter import Filter
 from .session import Session
@@ -47,7 +47,7 @@ def watch(command: list[str], options: dict[str, Any]) -> int:
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=scratches.prefix())))
         worlds = Worlds(options)
-        spaces = [stack.enter_context(ns) for ns in _spaces(worlds, options)]
+        spaces = [stack.enter_context(ns) for ns in _spaces(worlds, "", options)]
         stop = stack.enter_context(run._signals())
         watcher = stack.enter_context(Watcher(spaces, worlds, scratch))
         shown = stack.enter_context(_shown(options, watcher))
@@ -64,23 +64,6 @@ def watch(command: list[str], options: dict[str, Any]) -> int:
         if options["verbose"]:
             run._residue(spaces)
     return _status(watcher.tally, stop)
-
-
-def _spaces(worlds: Worlds, options: dict[str, Any]) -> list[Namespace]:
-    """--netns ([HOST=]NAME), all hosts of --lab, else this namespace."""
-    found = []
-    for word in options["netns"]:
-        host, _, name = word.rpartition("=")
-        ns = netns.resolve(name)
-        ns.name = host or (ns.name.removeprefix(f"{options['lab']}-") if options["lab"] else ns.name)
-        found.append(ns)
-    if not found:
-        found = worlds._of_lab(options["lab"]) if options["lab"] else [netns.current()]
-    unique = {ns.inum: ns for ns in reversed(found)}
-    worlds._spaces = found = [ns for ns in found if unique[ns.inum] is ns]
-    if worlds.given:
-        _known(worlds, found)
-    return found
 
 
 def _status(tally: Tally, stop: run.Stop) -> int:
