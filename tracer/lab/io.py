@@ -334,6 +334,8 @@ class Wires:
             opening = self.openings.get(flow)
             if opening is None or packet.get("flags") != "SA" or opening.getsockname()[0] != packet["dst"]:
                 continue  # an answer that NAT did not turn back is for another address than the socket's
+            if self._ended(flow):
+                continue
             del self.openings[flow]
             opening.close()
             with netns.inside(netns.path_of(self.lab.netns(seen.host))):
@@ -343,6 +345,13 @@ class Wires:
             if kept is not None:
                 self.kept.append(kept)
                 self.connections[flow] = kept
+
+    def _ended(self, flow: tuple[Any, ...]) -> bool:
+        """Whether an error has ended a connect() that was under way; then it is none any more."""
+        if self.openings[flow].getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1) == bytes([TCP_SYN_SENT]):
+            return False
+        del self.openings[flow]
+        return True
 
     def oldest_opening(self) -> float:
         """Seconds since the oldest unanswered connect() sent its SYN; it sends again after one (TCP_TIMEOUT_INIT)."""
@@ -358,8 +367,7 @@ class Wires:
         for flow, opening in list(self.openings.items()):
             if time.monotonic() - self.begun[flow] < seconds:
                 continue
-            if opening.getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1) != bytes([TCP_SYN_SENT]):
-                del self.openings[flow]  # an error has ended it
+            if self._ended(flow):
                 continue
             record = {"src": opening.getsockname()[0], "sport": flow[1], "dst": flow[2], "dport": flow[3]}
             with netns.inside(netns.path_of(self.lab.netns(flow[0]))):
