@@ -177,6 +177,8 @@ def _send(ctx: Ctx, cause: Skb, out: Skb, kind: str, attach: bool) -> None:
     out.rt = rt
     if not out.src:
         out.src = rt.src or INADDR_DUMMY
+    if not out.dst:  # ip_route_output_key_hash_rcu() turns 0.0.0.0 into the source in the flow that the header is from
+        out.dst = rt.src
     out.ttl = ctx.sysctl_int("net.ipv4.ip_default_ttl", 64)
     if attach:
         conntrack.attach(ctx, out, cause)
